@@ -1,0 +1,107 @@
+# mnistmp: `make reproduce` on a machine with Python 3.10+, make and git. `make` alone lists the targets.
+#
+#   ARGS    goes to the command behind the target: make reproduce ARGS="--rows standard,rcl-inf --seeds 0-2"
+#   PRESET  the preset of `make figures`: digits, quick or paper
+#   PYTHON  the interpreter that .venv is made from, the first time
+#   MNISTMP_DATA, MNISTMP_RESULTS and MNISTMP_FIGURES pass through the environment.
+
+# Candidates, best first. Each is tried by running it: a shim of a version manager may exist and not work.
+PYTHON ?= python3.13 python3.12 python3.11 python3.10 python3 python
+PRESET ?= paper
+ARGS   ?=
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+PIP   := $(PY) -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+
+# A virtual environment holds absolute paths. One that was moved, copied, or lost its interpreter is made again.
+VENV_WORKS = grep -qsF '$(CURDIR)/$(VENV)' $(VENV)/bin/activate && $(PY) -c '' 2>/dev/null
+REMAKE    := $(shell $(VENV_WORKS) || echo force)
+
+# Sets $python to the first candidate that can make a virtual environment, or stops with one sentence.
+FIND_PYTHON = for python in $(PYTHON) ''; do \
+	    "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break; \
+	done; \
+	test -n "$$python" || { \
+	    echo 'mnistmp needs Python 3.10 or newer with its venv module (on Debian and Ubuntu the package python3-venv);' \
+	         'tried: $(PYTHON); name another with PYTHON=/path/to/python.' >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup reproduce paper figures lab notebooks report test test-faults bench lock audit clean force
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## create .venv and install the locked packages (the other targets do this by themselves)
+
+# The stamp is written last, so that an interrupted installation goes on the next time.
+$(STAMP): requirements.lock pyproject.toml $(REMAKE)
+	@$(VENV_WORKS) || { $(FIND_PYTHON); \
+	    echo "Making $(VENV) with $$python; installing takes a few minutes and, on Linux, about 6 GB."; \
+	    "$$python" -m venv --clear $(VENV); }
+	$(PIP) install -r requirements.lock
+	$(PIP) install --no-deps -e .
+	@touch $@
+
+force:
+
+reproduce: setup ## the whole pipeline on the embedded digits: every row, table and figure, in minutes
+	$(VENV)/bin/mnistmp reproduce --preset digits $(ARGS)
+
+paper: setup ## the paper's protocol on MNIST, 10 seeds; goes on from the recorded runs
+	$(VENV)/bin/mnistmp reproduce --preset paper $(ARGS)
+
+figures: setup ## draw the figures again from the records (PRESET=paper)
+	$(VENV)/bin/mnistmp figures --preset $(PRESET) $(ARGS)
+
+lab: setup ## open the notebooks in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks $(ARGS)
+
+notebooks: setup ## run the committed notebooks again and clean their outputs
+	$(VENV)/bin/mnistmp notebooks $(ARGS)
+
+report: setup ## a static site of the tables, figures and notebooks, in site/
+	$(VENV)/bin/mnistmp report $(ARGS)
+
+# A backend named in the environment would make the notebooks' inline figures vanish without an error.
+test: setup ## the tests, then the notebooks against their committed outputs
+	$(PY) -m pytest $(ARGS)
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
+	    unset MPLBACKEND; set -x; \
+	    $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/; \
+	else \
+	    echo 'notebooks/ holds no notebook yet: nbval is skipped.'; \
+	fi
+
+test-faults: setup ## only the tests that inject faults (killed kernels, full disks, torn records)
+	$(PY) -m pytest -m faults $(ARGS)
+
+bench: setup ## measure the training speed beside plain PyTorch
+	$(PY) benchmarks/training_speed.py $(ARGS)
+
+# uv and pip-audit live in environments of their own: nothing that only maintains the lock belongs in it.
+# --strict: a package that could not be looked up is a failure, not a pass.
+lock: .venv-lock/bin/uv ## bring requirements.lock in line with pyproject.toml (ARGS=--upgrade: newest versions)
+	.venv-lock/bin/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate \
+	    --extra test --extra dask pyproject.toml --output-file requirements.lock --quiet $(ARGS)
+
+audit: .venv-audit/bin/pip-audit ## look the locked packages up among the known vulnerabilities
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock $(ARGS)
+
+.venv-lock/bin/uv:
+	@$(FIND_PYTHON); "$$python" -m venv --clear .venv-lock
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
+
+.venv-audit/bin/pip-audit:
+	@$(FIND_PYTHON); "$$python" -m venv --clear .venv-audit
+	.venv-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+
+# Never a record: results/<preset>/runs stays, and so does .venv.
+clean: ## remove caches, build leftovers and failed attempts; records stay
+	rm -rf build site .pytest_cache .hypothesis .venv-audit .venv-lock *.egg-info
+	rm -rf "$${MNISTMP_RESULTS:-results}"/*/attempts
+	find . -path './.venv*' -prune -o -path ./.git -prune -o \
+	    \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +

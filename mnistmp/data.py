@@ -1,0 +1,245 @@
+"""Grey digits, checked before use: the real MNIST, or scikit-learn's small embedded digits.
+
+torchvision checks MNIST's compressed files only and accepts any uncompressed file it finds.
+Here the very bytes that become tensors are compared with the published SHA-256 sums.
+"""
+
+import hashlib
+import http.client
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+DATASETS = ("mnist", "digits")
+
+# SHA-256 of the four uncompressed IDX files, in the order of GreyDigits' fields.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+# One sum per dataset; it is part of every run's key.
+CHECKSUMS = {
+    "mnist": hashlib.sha256("".join(MNIST_SHA256.values()).encode()).hexdigest(),
+    "digits": "1c0eb80ea2c3cf5d803f7e22e47bca09df66983826eb67ca09fca2bd5e709612",
+}
+
+DIGITS_REMEDY = "or use the embedded digits (--preset digits)"
+DOWNLOAD_TIMEOUT = 30  # seconds without a byte
+
+
+class DataError(ValueError):
+    """The digits cannot be had; the message is one sentence with the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class GreyDigits:
+    """Grey digits, background 0. Treat the tensors as read-only: a process shares them.
+
+    Images are uint8 (N, 28, 28) in 0..255, labels int64 (N,) in 0..9.
+    """
+
+    name: str
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+
+
+def load(name: str = "mnist", root: str | Path | None = None, download: bool = True) -> GreyDigits:
+    """Return the checked digits of one of `DATASETS`; repeated calls cost nothing.
+
+    MNIST lies in `data_root(root)`, laid out as torchvision does (`MNIST/raw/...`), and missing
+    files are downloaded there once, however many processes ask. "digits" needs no files.
+    Raises DataError for anything that is missing, unreadable or not the published content.
+    """
+    if name == "digits":
+        return _digits()
+    if name != "mnist":
+        raise DataError(f"unknown dataset {name!r}: choose one of {', '.join(DATASETS)}.")
+    root = data_root(root)
+    if download and _missing(root):
+        _download(root)
+    return _mnist(root)
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Return the folder that holds `MNIST/raw`: `root`, else MNISTMP_DATA, else the user's cache."""
+    return Path(root or os.environ.get("MNISTMP_DATA") or user_cache_path("mnistmp")).expanduser().resolve()
+
+
+# ---- MNIST ----------------------------------------------------------------------------------
+
+
+def _raw(root: Path) -> Path:
+    return root / "MNIST" / "raw"
+
+
+@lru_cache(maxsize=None)
+def _mnist(root: Path) -> GreyDigits:
+    train_images, train_labels, test_images, test_labels = (_read_idx(_raw(root) / name) for name in MNIST_SHA256)
+    return GreyDigits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
+
+
+def _read_idx(path: Path) -> torch.Tensor:
+    """Read one IDX file as uint8 (N, 28, 28) or (N,), made from the same bytes that were checked."""
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} is missing: allow the download (download=True), "
+            f"set MNISTMP_DATA to a folder that holds MNIST/raw, {DIGITS_REMEDY}."
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != MNIST_SHA256[path.name]:
+        raise DataError(
+            f"{path} {_what_is_wrong(path.name, content, digest)}: delete it to have it downloaded again, "
+            f"set MNISTMP_DATA to a folder with a good copy, {DIGITS_REMEDY}."
+        )
+    dimensions = _dimensions(path.name)
+    shape = content[4 : 4 + 4 * dimensions].view(">u4").tolist()
+    return torch.from_numpy(content[4 + 4 * dimensions :]).view(shape)
+
+
+def _dimensions(name: str) -> int:
+    return 3 if "images" in name else 1
+
+
+def _what_is_wrong(name: str, content: np.ndarray, digest: str) -> str:
+    """Say in a few words why `content` is not MNIST's file `name`."""
+    for other, sha256 in MNIST_SHA256.items():
+        if digest == sha256:
+            return f"holds the content of {other} (swapped files)"
+    dimensions = _dimensions(name)
+    header = 4 + 4 * dimensions
+    if content[:2].tobytes() == b"\x1f\x8b":
+        return "is still compressed (gzip)"
+    if len(content) >= 4 and content[:4].tobytes() != bytes([0, 0, 8, dimensions]):
+        return f"is not an IDX file of {'images' if dimensions == 3 else 'labels'} (wrong magic number)"
+    if len(content) < header:
+        return f"is truncated ({len(content)} bytes)"
+    announced = header + int(np.prod(content[4:header].view(">u4"), dtype=object))
+    if len(content) < announced:
+        return f"is truncated ({len(content):,} of {announced:,} bytes)"
+    return "is not the published MNIST file (its SHA-256 differs)"
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path} cannot be read ({error.strerror or error}): correct its permissions, "
+        f"set MNISTMP_DATA to another folder, {DIGITS_REMEDY}."
+    )
+
+
+def _missing(root: Path) -> list[str]:
+    """Name the MNIST files that are not there; a folder that may not be looked into is an error."""
+    missing = []
+    for name in MNIST_SHA256:
+        path = _raw(root) / name
+        try:
+            path.stat()
+        except FileNotFoundError:
+            missing.append(name)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    return missing
+
+
+def _download(root: Path) -> None:
+    """Download what is missing, once: other processes wait at the lock and then find it there.
+
+    torchvision writes into a staging folder, because a download that is killed there leaves no
+    half-written file where `load` looks. Files already in place are never overwritten; compressed
+    ones are handed on, so that torchvision unpacks them instead of downloading.
+    """
+    raw, staging = _raw(root), root / "MNIST" / "download"
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / "MNIST" / "download.lock"):
+            missing = _missing(root)
+            if not missing:
+                return
+            staged = _raw(staging)
+            staged.mkdir(parents=True, exist_ok=True)
+            for archive in raw.glob("*-ubyte.gz"):
+                shutil.copy(archive, staged)
+            _download_with_torchvision(staging)
+            for name in missing:
+                os.replace(staged / name, raw / name)
+            shutil.rmtree(staging)
+    except OSError as error:
+        raise DataError(
+            f"{root} holds no complete MNIST and cannot be written ({error.strerror or error}): set MNISTMP_DATA "
+            f"to a folder that holds MNIST/raw or to one that can be written, {DIGITS_REMEDY}."
+        ) from error
+
+
+def _download_with_torchvision(staging: Path) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none: a silent network would hang for ever
+    try:
+        torchvision.datasets.MNIST(staging, download=True)
+    except (RuntimeError, OSError, EOFError, http.client.HTTPException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise DataError(
+            f"{staging.parent.parent} holds no complete MNIST and the download failed ({reason}): check the network, "
+            f"set MNISTMP_DATA to a folder that holds MNIST/raw, {DIGITS_REMEDY}."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+# ---- scikit-learn's digits ------------------------------------------------------------------
+
+
+@lru_cache(maxsize=None)
+def _digits() -> GreyDigits:
+    """scikit-learn's 1,797 digits: 1,437 to train on, 360 to test on, the same share of each class."""
+    from sklearn.datasets import load_digits  # slow to import, and not needed for MNIST
+
+    source = load_digits()
+    images = _enlarge(source.images.astype(np.int64))
+    labels = source.target.astype(np.int64)
+    # RandomState: NumPy guarantees that its stream never changes. Every fifth digit of the
+    # shuffled classes, one class after the other, is a test digit.
+    order = np.random.RandomState(0).permutation(len(labels))
+    test = np.sort(order[np.argsort(labels[order], kind="stable")][::5])
+    train = np.setdiff1d(np.arange(len(labels)), test)
+
+    parts = (images[train], labels[train], images[test], labels[test])
+    digest = hashlib.sha256(b"".join(part.astype(np.uint8).tobytes() for part in parts)).hexdigest()
+    if digest != CHECKSUMS["digits"]:
+        raise DataError(
+            "scikit-learn's digits are not the expected ones (their SHA-256 differs): "
+            "install the versions in requirements.lock, or use --preset quick, which takes MNIST."
+        )
+    return GreyDigits("digits", *(torch.from_numpy(part) for part in parts))
+
+
+def _enlarge(images: np.ndarray) -> np.ndarray:
+    """Scale int64 (N, 8, 8) in 0..16 to uint8 (N, 28, 28): bilinear to 20x20, then 4 black pixels around.
+
+    MNIST's own digits sit in a box of 20x20 as well. With half-pixel centres, output row i reads
+    input row (4i - 3)/10, so all weights are whole tenths: integer arithmetic, equal on every machine.
+    """
+    weights = np.zeros((20, 8), dtype=np.int64)
+    for i in range(20):
+        row, tenths = divmod(min(max(4 * i - 3, 0), 70), 10)
+        weights[i, row] += 10 - tenths
+        weights[i, min(row + 1, 7)] += tenths
+    brightness = weights @ images @ weights.T  # full brightness is 16 * 10 * 10 = 1600
+    grey = (2 * 255 * brightness + 1600) // 3200  # rounded
+    return np.pad(grey, ((0, 0), (4, 4), (4, 4))).astype(np.uint8)

@@ -1,0 +1,141 @@
+"""The common look of the figures, how they show in a notebook, and how they are saved."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure as _Figure
+
+from mnistmp import files, paths
+
+STYLE = Path(__file__).resolve().parent.parent / "mnistmp.mplstyle"
+_RC = mpl.rc_params_from_file(STYLE, use_default_template=False)
+
+WIDTH = 5.5  # inches: a column of text
+WIDE = 7.0  # inches: a page
+
+# What a colour means, in every figure: Okabe and Ito's blue and vermilion, and a grey.
+VALIDATION = "#0072B2"
+TEST = "#D55E00"
+OURS = "#000000"  # ours, where validation and test do not give the colour
+PAPER = "#767676"
+NEUTRAL = "#B0B0B0"
+
+# Ours is a filled circle and the paper's a hollow square, so grey print can be read too.
+OURS_MARKER = {"marker": "o", "markersize": 4.5}
+PAPER_MARKER = {"marker": "s", "markersize": 4.5, "markerfacecolor": "white", "color": PAPER}
+
+# Ten colours for ten classes, none of them a claim about the benchmark's palette. Petroff's
+# (arXiv 2107.02270) stay further apart without red-green or blue vision than tab10 or Tol's.
+CLASSES = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+
+DISPLAY_DPI = 144  # in a notebook: sharp on a dense screen, a quarter of a megabyte at most
+SAVE_DPI = {"png": 200, "pdf": 300}  # the PDF's counts for rasterised point clouds only
+# matplotlib's version and the time of day are no part of a picture.
+_METADATA = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
+
+
+class Figure(_Figure):
+    """A matplotlib Figure that pyplot does not know, so it is shown once and never left open.
+
+    As the last expression of a notebook cell (`fig`, without a semicolon) it shows itself,
+    whatever the backend; `display(fig)` does so in the middle of one. `plt.show()` does not.
+
+    Attributes:
+        alt: one sentence for readers who cannot see it; goes into the notebook with the image.
+    """
+
+    alt: str = ""
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        """As matplotlib's, in our style: fonts and file formats are settled only on saving."""
+        with style():
+            super().savefig(*args, **kwargs)
+
+    def render(self, kind: str, dpi: float | None = None) -> bytes:
+        """The figure as a file of `kind` "png" or "pdf": the same bytes for the same figure."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format=kind, dpi=dpi or SAVE_DPI[kind], metadata=_METADATA[kind])
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        width, height = (round(inches * 100) for inches in self.get_size_inches())
+        about = {"width": width, "height": height, "alt": self.alt}
+        return {"image/png": self.render("png", DISPLAY_DPI), "text/plain": repr(self)}, {"image/png": about}
+
+
+def style() -> Any:
+    """Context manager: matplotlib's parameters are ours within it, and as before after it."""
+    return mpl.rc_context(_RC)
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorator of a function that draws: it runs within `style()`."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: Any, **kwargs: Any) -> Figure:
+        with style():
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def new(height: float, alt: str, width: float = WIDTH, rows: int = 1, columns: int = 1, **subplots: Any):
+    """A `Figure` of that size in inches, and its axes as of `Figure.subplots`."""
+    figure = Figure(figsize=(width, height))
+    figure.alt = alt
+    return figure, figure.subplots(rows, columns, **subplots)
+
+
+def save(figure: _Figure, name: str, preset: str) -> list[Path]:
+    """Write `name`.png and `name`.pdf into the preset's folder of figures; returns the two paths.
+
+    The same figure gives the same bytes: no date, no version. Each file is there completely
+    or as it was.
+
+    Raises:
+        ValueError: a name or preset that is not a plain name.
+        OSError: one sentence, where a file cannot be written.
+    """
+    folder = paths.figures(preset)
+    written = []
+    for kind in ("png", "pdf"):
+        path = folder / f"{paths.plain_name(name, 'the name of a figure')}.{kind}"
+        try:
+            written.append(files.write_atomically(path, Figure.render(figure, kind)))
+        except OSError as error:
+            raise OSError(
+                f"{path} cannot be written ({error.strerror or error}); "
+                "free the place, or name another folder with MNISTMP_FIGURES."
+            ) from None
+    return written
+
+
+def array(values: Any) -> np.ndarray:
+    """A tensor of any device and precision, or anything array-like, as a NumPy array."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()
+    return np.asarray(values)
+
+
+def need_columns(table: Any, columns: Iterable[str], what: str) -> None:
+    """Raise ValueError, naming what is missing, unless `table` is a DataFrame with these columns."""
+    missing = [name for name in columns if name not in getattr(table, "columns", ())]
+    if missing:
+        raise ValueError(f"The table lacks the column {missing[0]!r}; give {what}.")
+
+
+def say(axes: Any, text: str) -> None:
+    """Write into an empty panel why it is empty."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=PAPER, style="italic")

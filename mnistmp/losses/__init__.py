@@ -1,0 +1,24 @@
+"""The formulas of the compared methods, as pure functions of tensors.
+
+Every function returns a scalar, float32 (float64 for float64 input), and differentiates
+through its first argument. bfloat16 input is converted before anything is summed, and an
+autocast region around the call changes nothing.
+"""
+
+from mnistmp.losses.regularizers import decorrelation, double_soft_orthogonality, spectral_decoupling
+from mnistmp.losses.reverse_contrastive import (
+    ReverseContrastiveLoss,
+    nearest_neighbours,
+    pairwise_l1,
+    reverse_contrastive_loss,
+)
+
+__all__ = [
+    "ReverseContrastiveLoss",
+    "decorrelation",
+    "double_soft_orthogonality",
+    "nearest_neighbours",
+    "pairwise_l1",
+    "reverse_contrastive_loss",
+    "spectral_decoupling",
+]

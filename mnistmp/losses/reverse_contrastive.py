@@ -1,0 +1,163 @@
+"""The reverse contrastive loss (paper Eq. 1 and 2, Algorithm 1) and its mining."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mnistmp.losses.readings import at_least_float32, check_reading
+
+
+def reverse_contrastive_loss(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    margin: float = math.inf,
+    scaling: str = "coordinate",
+    *,
+    distance: str = "sum",
+    extrema_gradient: str = "kept",
+    detach: str = "after-scaling",
+    mining: str = "scaled",
+    return_active: bool = False,
+):
+    """Push samples of a class apart, until the nearest other class is near.
+
+    Every sample of the batch is an anchor. Its positive is the nearest other sample of
+    its class, its negative the nearest sample of another class, in L1 distance between
+    features rescaled to [0, 1]. An anchor whose positive is nearer than `margin` times its
+    negative is pushed away from the positive; the positive itself gets no gradient.
+
+    Args:
+        features: (N, ...) float, usually F's output (N, C, k, k); channels in dimension 1.
+        labels: (N,) integers.
+        margin: m of Eq. 1, 0 or more; infinity drops the condition.
+        scaling: over what "the maximum and minimum activation values computed batch-wise"
+            (Sec. 4.1) are taken: "coordinate", each position of each channel over the batch;
+            "channel", each channel over batch and positions; "batch", the whole tensor.
+            The default is the one whose validation accuracy is near the paper's.
+        distance: "sum" of the coordinates' absolute differences (the L1 distance), their
+            "mean", or "channel-mean", the sum over channels of the mean over positions.
+        extrema_gradient: whether the gradient flows through minimum and maximum, "kept" or "detached".
+        detach: the positive leaves the graph "after-scaling" or "before-scaling".
+        mining: neighbours are found among "scaled" or "raw" features.
+        return_active: return (loss, share of anchors that were pushed), the share without gradient.
+
+    Returns:
+        Scalar <= 0: minus the distance to the positive, averaged over all N anchors. An
+        anchor alone in its class counts in N and contributes 0; so does a constant coordinate.
+
+    Raises:
+        ValueError: shapes that do not fit, a negative or NaN margin, an unknown reading.
+    """
+    _check_readings(margin, scaling, distance, extrema_gradient, detach, mining)
+    if features.ndim < 2 or labels.shape != features.shape[:1]:
+        raise ValueError(
+            f"features {tuple(features.shape)} and labels {tuple(labels.shape)} do not fit; expected (N, ...) and (N,)."
+        )
+    # Distances and extrema do not depend on the order of the coordinates: take the order in
+    # which channels-last features lie in memory, (N, k, k, C), and nothing is copied.
+    features = at_least_float32(features).movedim(1, -1)
+    low, high = _extrema(features, scaling)
+    if extrema_gradient == "detached":
+        low, high = low.detach(), high.detach()
+    span = high - low
+    # A coordinate that is constant over the batch says nothing: 0 instead of 0/0. So is one
+    # whose span is so small (1e-19) that the slope 1/span^2 would overflow.
+    alive = span > torch.finfo(span.dtype).tiny ** 0.5
+    scale = torch.where(alive, 1 / torch.where(alive, span, 1), 0)
+    if distance == "channel-mean":
+        scale = scale / math.prod(features.shape[1:-1])
+    scaled = ((features - low) * scale).flatten(1)
+
+    with torch.no_grad():
+        mined = scaled if mining == "scaled" else features.flatten(1)
+        positive, positive_distance, negative_distance = nearest_neighbours(mined, labels)
+        active = positive_distance < math.inf  # an anchor alone in its class has no positive
+        if margin != math.inf:
+            active &= positive_distance < margin * negative_distance  # condition of Eq. 1
+
+    if detach == "after-scaling":
+        target = scaled.detach()[positive]  # Algorithm 1: "normalize features" comes before "detach"
+    else:
+        target = ((features.detach()[positive] - low) * scale).flatten(1)
+    gaps = (scaled - target).abs()
+    to_positive = gaps.mean(1) if distance == "mean" else gaps.sum(1)  # d(f_a, f_p)
+    loss = -(to_positive * active).mean()  # Eq. 2 and the 1/N sum of Algorithm 1
+    return (loss, active.to(loss.dtype).mean()) if return_active else loss
+
+
+def nearest_neighbours(points: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Nearest other point of the same class and nearest point of another class, in L1.
+
+    Args:
+        points: (N, D) float.
+        labels: (N,) integers.
+
+    Returns:
+        positive (N,) int64, index of the nearest same-class point; its distance (N,); and the
+        distance (N,) to the nearest point of another class. Where there is none the distance
+        is infinite, and the index is some point's, so that it can be gathered.
+    """
+    distances = pairwise_l1(points)
+    same = labels[:, None] == labels[None, :]
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive_distance, positive = distances.masked_fill(~same | itself, math.inf).min(1)
+    negative_distance = distances.masked_fill(same, math.inf).amin(1)
+    return positive, positive_distance, negative_distance
+
+
+def pairwise_l1(points: torch.Tensor) -> torch.Tensor:
+    """L1 distances (N, N) between the rows of (N, D)."""
+    if points.device.type != "cpu" or len(points) < 2:
+        return torch.cdist(points, points, p=1)
+    # On a CPU cdist(p=1) loops over single numbers; pdist is vectorised and computes half:
+    # 1.2 against 17 ms for 128 points of 2048 coordinates.
+    row, column = torch.triu_indices(len(points), len(points), 1)
+    distances = points.new_zeros(len(points), len(points))
+    distances[row, column] = F.pdist(points, p=1)
+    return distances + distances.T
+
+
+class ReverseContrastiveLoss(nn.Module):
+    """`reverse_contrastive_loss` as a module, for anyone's own training loop.
+
+    Example: `loss = cross_entropy + alpha * ReverseContrastiveLoss(margin=0.9)(features, labels)`.
+
+    Raises:
+        ValueError: a negative or NaN margin, an unknown reading.
+    """
+
+    def __init__(self, margin: float = math.inf, scaling: str = "coordinate", **readings: str):
+        super().__init__()
+        _check_readings(margin, scaling, **readings)
+        self.margin, self.scaling, self.readings = margin, scaling, readings
+
+    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return reverse_contrastive_loss(features, labels, self.margin, self.scaling, **self.readings)
+
+    def extra_repr(self) -> str:
+        readings = {"margin": self.margin, "scaling": self.scaling, **self.readings}
+        return ", ".join(f"{name}={value!r}" for name, value in readings.items())
+
+
+def _extrema(features, scaling):
+    """Minimum and maximum, broadcastable to channels-last features. Ties share the gradient evenly."""
+    if scaling == "batch":
+        return features.amin(), features.amax()
+    axes = 0 if scaling == "coordinate" else tuple(range(features.ndim - 1))
+    return features.amin(axes, keepdim=True), features.amax(axes, keepdim=True)
+
+
+def _check_readings(
+    margin, scaling, distance="sum", extrema_gradient="kept", detach="after-scaling", mining="scaled"
+):  # fmt: skip
+    if not margin >= 0:
+        raise ValueError(f"margin is {margin}; it must be 0 or more, or infinity.")
+    check_reading("scaling", scaling, ("coordinate", "channel", "batch"))
+    check_reading("distance", distance, ("sum", "mean", "channel-mean"))
+    check_reading("extrema_gradient", extrema_gradient, ("kept", "detached"))
+    check_reading("detach", detach, ("after-scaling", "before-scaling"))
+    check_reading("mining", mining, ("scaled", "raw"))

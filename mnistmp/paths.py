@@ -1,0 +1,61 @@
+"""Where results, figures and notebooks live; one environment variable overrides each place.
+
+JupyterLab, nbval and papermill run a notebook in three different folders, so nothing here
+depends on the current one as long as mnistmp runs from its checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
+
+
+class PathError(ValueError):
+    """A name that cannot be a folder of ours; one sentence."""
+
+
+def checkout() -> Path | None:
+    """The checkout that this package runs from, or None where it is installed without one."""
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
+def results(preset: str | None = None) -> Path:
+    """Folder of all results, or of one preset: MNISTMP_RESULTS, else `results/` of the checkout.
+
+    Raises:
+        PathError: a preset that is not a plain name, so that no name leads out of the folder.
+    """
+    return _place("MNISTMP_RESULTS", "results", preset)
+
+
+def figures(preset: str | None = None) -> Path:
+    """Folder of all figures, or of one preset: MNISTMP_FIGURES, else `figures/` of the checkout.
+
+    Raises:
+        PathError: as for `results`.
+    """
+    return _place("MNISTMP_FIGURES", "figures", preset)
+
+
+def notebooks() -> Path:
+    """Folder of the numbered notebooks, `notebooks/` of the checkout."""
+    return (checkout() or Path.cwd()) / "notebooks"
+
+
+def plain_name(name: str, what: str) -> str:
+    """`name` if it is safe as one part of a path; PathError says how it must be otherwise."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PathError(
+            f"{what} is {name!r}; use up to 100 letters, digits and the signs . _ = + -, a letter or digit first."
+        )
+    return name
+
+
+def _place(variable: str, folder: str, preset: str | None) -> Path:
+    override = os.environ.get(variable)  # an empty value counts as none
+    place = Path(override).expanduser().absolute() if override else (checkout() or Path.cwd()) / folder
+    return place if preset is None else place / plain_name(preset, "preset")

@@ -1,0 +1,235 @@
+"""WHAT is run: Table 2's rows with the paper's numbers, and the presets they are run at."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mnistmp.spec import PROTOCOL_VERSION, RunSpec, SpecError
+
+__all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "SpecError", "TABLE2",
+           "parse_seeds", "preset", "row", "spec_for", "trainings"]  # fmt: skip
+
+SELECTIONS = ("best-validation", "early-stop")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of Table 2.
+
+    Attributes:
+        id: its name in commands and files.
+        label: its name in the paper's table.
+        training: id of the row whose training it reads; early-stopping rows share one.
+        selection: which epoch counts, "best-validation" or "early-stop", see `selection.py`.
+        method, options: what is trained, see `methods`.
+        colors: what training and validation digits wear: "class" colours or "test" colour.
+        notebook: the notebook that trains and shows it.
+        paper: validation mean, its standard deviation, test mean, its standard deviation,
+            in percent over 10 runs; None for rows the paper does not have.
+    """
+
+    id: str
+    label: str
+    training: str
+    selection: str
+    method: str
+    notebook: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    colors: str = "class"
+    paper: tuple[float, float, float, float] | None = None
+
+
+def _row(id, label, method, notebook, paper, options=None, training=None, colors="class"):
+    selection = "early-stop" if training else "best-validation"
+    return Row(id, label, training or id, selection, method, notebook, options or {}, colors, paper)
+
+
+_STOP = "(with early stopping @95)"
+# Table 2 from top to bottom; weights from Sec. 5.1.
+TABLE2: tuple[Row, ...] = (
+    _row("standard", "Standard Training Procedure", "standard", "02_standard", (99.8, 0.006, 26.0, 4.7)),
+    _row("dropout", "Dropout", "dropout", "03_dropout", (99.8, 0.01, 31.9, 3.1)),
+    _row("dropout-orthogonality", "Dropout & Orthogonality", "dropout-orthogonality", "03_dropout",
+         (99.8, 0.008, 42.7, 2.6), {"weight": 1.0}),
+    _row("dropout-covariance", "Dropout & Covariance", "dropout-covariance", "03_dropout",
+         (99.8, 0.002, 42.6, 2.0), {"weight": 0.01}),
+    _row("jigsaw", "Jigsaw Puzzle", "jigsaw", "04_jigsaw", (99.8, 0.01, 43.0, 3.0), {"weight": 10.0}),
+    _row("jigsaw-early-stop", f"Jigsaw Puzzle {_STOP}", "jigsaw", "04_jigsaw", (98.5, 0.3, 59.9, 4.5),
+         {"weight": 10.0}, training="jigsaw"),
+    _row("reconstruction", "Reconstruction", "reconstruction", "05_reconstruction", (99.8, 0.007, 28.5, 4.8),
+         {"weight": 1.0}),
+    _row("spectral-decoupling", "Spectral Decoupling", "spectral-decoupling", "06_spectral_decoupling",
+         (99.8, 0.004, 47.7, 2.9), {"weight": 5.0}),
+    _row("spectral-decoupling-early-stop", f"Spectral Decoupling {_STOP}", "spectral-decoupling",
+         "06_spectral_decoupling", (99.4, 0.09, 49.8, 1.5), {"weight": 5.0}, training="spectral-decoupling"),
+    _row("rsc", "RSC", "rsc", "07_rsc", (99.2, 0.2, 43.5, 5.0)),
+    *(
+        _row(f"rcl-m{margin}", f"RCL, m = {margin}", "rcl", "08_rcl_margin_sweep", paper,
+             {"weight": 1.0, "margin": margin})
+        for margin, paper in (
+            (0.2, (99.8, 0.007, 12.5, 2.6)),
+            (0.4, (99.8, 0.007, 19.9, 5.5)),
+            (0.6, (99.8, 0.009, 36.8, 5.6)),
+            (0.8, (99.7, 0.03, 55.7, 4.7)),
+            (0.9, (99.4, 0.08, 68.2, 4.0)),
+        )
+    ),
+    _row("rcl-m0.9-early-stop", f"RCL, m = 0.9 {_STOP}", "rcl", "08_rcl_margin_sweep", (95.84, 0.6, 74.7, 8.5),
+         {"weight": 1.0, "margin": 0.9}, training="rcl-m0.9"),
+    _row("rcl-inf", "RCL, m = ∞", "rcl", "08_rcl_margin_sweep", (96.0, 0.3, 89.9, 0.9),
+         {"weight": 1.0, "margin": math.inf}),
+    _row("standard-original", "Standard Training Procedure on the original MNIST", "standard", "02_standard",
+         (97.8, 0.12, 97.8, 0.12), colors="test"),
+)  # fmt: skip
+
+@dataclass(frozen=True)
+class Preset:
+    """A named scale at which Table 2 is run.
+
+    Attributes:
+        name: also the folder under `results/`.
+        note: the sentence that stands with its numbers.
+        seeds: those run by default.
+        fields: RunSpec fields that differ from the paper's protocol.
+        weights: row id -> weight of the method's extra term, where it differs from the paper's.
+        precision: "bfloat16", "float32", or "auto": bfloat16 where the processor multiplies it natively.
+    """
+
+    name: str
+    note: str
+    seeds: tuple[int, ...]
+    precision: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="digits",
+            note="scikit-learn's 1,797 digits, not MNIST: not the paper's numbers",
+            seeds=(0, 1),
+            precision="auto",
+            # Chosen on validation accuracy, with the weights by the paper's rule (Sec. 5.1).
+            fields={"dataset": "digits", "epochs": 16, "batch_size": 32, "learning_rate": 5e-3},
+            weights={},
+        ),
+        Preset(
+            name="quick",
+            note="real MNIST, one seed, 2 epochs instead of 10: a rough look, not the paper's protocol",
+            seeds=(0,),
+            precision="auto",
+            fields={"epochs": 2},
+        ),
+        Preset(
+            name="paper",
+            note="real MNIST, the paper's protocol",
+            seeds=tuple(range(10)),
+            precision="bfloat16",
+        ),
+    )
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name. Raises SpecError with the valid names."""
+    if name not in PRESETS:
+        raise SpecError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def row(id: str) -> Row:
+    """The row of Table 2 of that id. Raises SpecError with the valid ids."""
+    for candidate in TABLE2:
+        if candidate.id == id:
+            return candidate
+    raise SpecError(f"There is no row {id!r}; choose from {', '.join(r.id for r in TABLE2)}.")
+
+
+def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> list[Row]:
+    """The distinct trainings behind rows, in Table 2's order: 15 for all 18.
+
+    Args:
+        rows: "all", or ids as a list or separated by commas.
+        notebook: keep only those that this notebook trains.
+
+    Raises:
+        SpecError: an unknown row.
+    """
+    if rows == "all":
+        chosen = list(TABLE2)
+    else:
+        ids = [part.strip() for part in rows.split(",")] if isinstance(rows, str) else list(rows)
+        chosen = [row(id) for id in ids]
+    wanted = {r.training for r in chosen}
+    return [r for r in TABLE2 if r.id == r.training and r.id in wanted and notebook in (None, r.notebook)]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from "0-9", "3", "0,2,5" or a mix, in increasing order, each once.
+
+    Raises:
+        SpecError: anything else, or a range that runs backwards.
+    """
+    seeds: set[int] = set()
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if not match:
+            raise SpecError(f"seeds {text!r} cannot be read; write them like 0-9, 3 or 0,2,5.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise SpecError(f"seeds {part.strip()!r} run backwards; write {last}-{first}.")
+        if last - first >= 100_000:
+            raise SpecError(f"seeds {part.strip()!r} are {last - first + 1} runs; ask for at most 100,000 at once.")
+        seeds.update(range(first, last + 1))
+    return tuple(sorted(seeds))
+
+
+def spec_for(row_id: str, seed: int, preset_name: str = "paper", precision: str | None = None, **changes: Any) -> RunSpec:
+    """The run of one row under a preset.
+
+    Args:
+        row_id: a row of Table 2; early-stopping rows give the training they read.
+        seed: 0 or more.
+        preset_name: "digits", "quick" or "paper".
+        precision: needed where the preset's is "auto"; overrides it otherwise.
+        changes: other RunSpec fields, to run an ablation; `options` are merged. Give such a
+            run a `row` of its own name.
+    """
+    chosen, scale = row(row(row_id).training), preset(preset_name)
+    options = {**chosen.options, **changes.pop("options", {})}
+    if chosen.id in scale.weights:
+        options["weight"] = scale.weights[chosen.id]
+    precision = precision or scale.precision
+    values = {
+        "row": chosen.id, "method": chosen.method, "colors": chosen.colors,
+        "precision": "float32" if precision == "auto" else precision, **scale.fields, **changes,
+    }  # fmt: skip
+    return RunSpec(seed=seed, options=options, **values)
+
+
+def plan(
+    preset_name: str,
+    rows: str | list[str] = "all",
+    seeds: str | tuple[int, ...] | None = None,
+    precision: str | None = None,
+    notebook: str | None = None,
+) -> list[RunSpec]:
+    """The runs that a preset asks for, seed by seed, in Table 2's order.
+
+    Args:
+        rows, notebook: as for `trainings`.
+        seeds: as for `parse_seeds`; None for the preset's own, "recorded" for none.
+        precision: as for `spec_for`.
+    """
+    if seeds == "recorded":
+        return []
+    chosen = preset(preset_name).seeds if seeds is None else seeds
+    if isinstance(chosen, str):
+        chosen = parse_seeds(chosen)
+    return [spec_for(r.id, seed, preset_name, precision) for seed in chosen for r in trainings(rows, notebook)]
