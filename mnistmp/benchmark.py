@@ -5,13 +5,10 @@ One table of 11 x 256 colours defines every pixel, for the Dataset class and for
 
 import math
 import warnings
-from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision
-from PIL import Image
 
 from mnistmp import data
 
@@ -42,7 +39,8 @@ ROUNDING = math.sqrt(3) / 255  # two distances may differ by this because colour
 SMALLEST_GAP = 0.5
 
 
-def _check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ValueError, one sentence with the choices, where `value` is none of them."""
     if value not in choices:
         raise ValueError(f"unknown {what} {value!r}: choose {', '.join(choices[:-1])} or {choices[-1]}.")
 
@@ -128,7 +126,7 @@ def input_table(table: torch.Tensor, input_range: str = "[-1,1]", dtype: torch.d
 
     "[0,1]" divides by 255 as torchvision's ToTensor does; "[-1,1]" is 2x - 1 of that, black being -1.
     """
-    _check_choice("input range", input_range, ("[-1,1]", "[0,1]"))
+    check_choice("input range", input_range, ("[-1,1]", "[0,1]"))
     values = table.float() / 255
     return (values if input_range == "[0,1]" else 2 * values - 1).to(dtype)
 
@@ -155,7 +153,7 @@ def split_digits(digits: data.GreyDigits, split: str) -> tuple[torch.Tensor, tor
     train: the training digits in their class's colour (Section 3.1); val: the test digits in their
     class's colour; test: the same test digits, all in the mean colour (Section 3.2).
     """
-    _check_choice("split", split, SPLITS)
+    check_choice("split", split, SPLITS)
     if split == "train":
         return digits.train_images, digits.train_labels, digits.train_labels
     targets = digits.test_labels
@@ -168,7 +166,7 @@ def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch
     32x32 is another reading of the paper, which gives no size: "bilinear" enlarges (antialiasing
     has nothing to do when enlarging), "pad" puts two black pixels around.
     """
-    _check_choice("way to resize", how, ("bilinear", "pad"))
+    check_choice("way to resize", how, ("bilinear", "pad"))
     if size not in (28, 32):
         raise ValueError(f"image size {size!r} is not possible: choose 28 or 32.")
     if size == 28:
@@ -180,62 +178,3 @@ def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch
         for block in images.split(8192)
     ]
     return torch.cat(blocks)
-
-
-class MNISTMP(torchvision.datasets.VisionDataset):
-    """MNIST-MP with torchvision's conventions: an item is (RGB PIL image 28x28, class as int).
-
-    Arguments: `root` as in `data.load` (None: MNISTMP_DATA or the user's cache folder), `split`
-    "train", "val" or "test" (see `split_digits`), `palette` ten colours uint8 (10, 3), whose rounded
-    mean is the test colour; `check="warn"` accepts one that breaks the conditions of `check_geometry`;
-    `dataset` "mnist" or "digits". Raises DataError where the digits cannot be had, ValueError
-    for a wrong split or palette.
-
-    Attributes: `images` uint8 (N, 28, 28) grey, `targets` int64 (N,), `color_index` int64 (N,) the
-    row of `table` uint8 (11, 256, 3) that each digit wears, `colors` uint8 (N, 3) the same as RGB.
-    """
-
-    classes = torchvision.datasets.MNIST.classes
-
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        split: str = "train",
-        transform: Callable | None = None,
-        target_transform: Callable | None = None,
-        download: bool = False,
-        palette: Any = PALETTE,
-        dataset: str = "mnist",
-        check: str = "raise",
-    ) -> None:
-        if root is None and dataset == "mnist":
-            root = data.data_root()
-        super().__init__(root, transform=transform, target_transform=target_transform)
-        _check_choice("split", split, SPLITS)  # before the digits are loaded or even downloaded
-        _check_choice("check", check, ("raise", "warn"))
-        check_geometry(palette, strict=check == "raise")
-        self.palette = as_palette(palette)
-        self.table = color_table(self.palette, mean_color(self.palette))
-        self.split, self.dataset = split, dataset
-        self.images, self.targets, self.color_index = split_digits(data.load(dataset, root, download), split)
-        self.colors = self.table[self.color_index, 255]  # full brightness is the colour itself
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        pixels = self.table[self.color_index[index]].numpy()[self.images[index].numpy()]
-        image, target = Image.fromarray(pixels), int(self.targets[index])
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            target = self.target_transform(target)
-        return image, target
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.classes)}
-
-    def extra_repr(self) -> str:
-        digits = "MNIST" if self.dataset == "mnist" else "scikit-learn's (not MNIST)"
-        return f"Split: {self.split}\nDigits: {digits}"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from filelock import FileLock
 from platformdirs import user_cache_path
 
@@ -188,6 +187,8 @@ def _download(root: Path) -> None:
 
 
 def _download_with_torchvision(staging: Path) -> None:
+    import torchvision  # a second to import, and needed by a download only
+
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none: a silent network would hang for ever
     try:

@@ -1,15 +1,9 @@
-"""Finished runs on disk: one JSON file each, `results/<preset>/runs/<row>/seed-<k>.json`.
-
-A run is done when its record exists, and only then. A file that cannot be used is reported by
-name; it is never skipped in silence and never overwritten.
-"""
+"""Finished runs, one JSON file each: write, read and find one, load all of a preset as a table."""
 
 from __future__ import annotations
 
 import os
 import re
-import stat
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,98 +11,32 @@ from pathlib import Path
 import pandas as pd
 
 from mnistmp import paths, protocol
-from mnistmp.files import write_atomically
+from mnistmp.runfile import check_writable, find, other_run, read, record_path, save
 from mnistmp.runrecord import Epoch, RecordError, RunRecord
 from mnistmp.spec import RunSpec
 
 __all__ = ["COLUMNS", "Epoch", "RecordError", "RunRecord", "check_writable", "find", "history", "load", "read",
            "record_path", "save", "status"]  # fmt: skip
 
-SIZE_LIMIT = 1_000_000  # bytes; a record of 10 epochs has about 3,000
+SHOWN = 20  # problems in one message
 COLUMNS = ("row", "seed", "status", "method", "precision", "protocol", "dataset", "epochs", "val_total", "test_total",
            "val_correct", "test_correct", "seconds", "device", "threads", "path", "code_version", "key", "file",
            "options", "spec")  # fmt: skip
 
+Rows = str | Iterable[str] | None
+
 _FILE = re.compile(r"seed-(0|[1-9][0-9]{0,9})\.json")
-_AGAIN = "delete it and run again"
 
 
-def record_path(preset: str, row: str, seed: int) -> Path:
-    """Where the record of a run lies."""
-    return paths.results(preset) / "runs" / paths.plain_name(row, "row") / f"seed-{int(seed)}.json"
-
-
-def save(record: RunRecord, preset: str) -> Path:
-    """Write a record so that it is there completely or not at all; return its file.
-
-    A finished record of the same run stays as it is: of two sweeps over one folder the first counts.
-    To replace one, delete it.
-
-    Raises:
-        RecordError: the file holds something else, the folder cannot be written, the disk is
-            full, or the record itself is not valid.
-    """
-    path = record_path(preset, record.spec.row, record.spec.seed)
-    try:
-        text = record.to_text()
-    except RecordError as error:
-        raise RecordError(f"{path} is not written: {error}.") from None
-    if find(record.spec, preset) is None:
-        try:
-            write_atomically(path, text)
-        except OSError as error:
-            raise RecordError(_unwritable(path, error)) from None
-    return path
-
-
-def check_writable(preset: str) -> None:
-    """Make sure, before hours of work, that records of a preset can be written.
-
-    Raises:
-        RecordError: they cannot; one sentence with the reason.
-    """
-    probe = paths.results(preset) / "runs" / f".probe-{os.getpid()}-{uuid.uuid4().hex}.tmp"
-    try:
-        write_atomically(probe, "can this folder be written?\n")
-        probe.unlink()
-    except OSError as error:
-        raise RecordError(_unwritable(probe.parent, error)) from None
-
-
-def read(path: str | Path) -> RunRecord:
-    """The record in a file, every value checked.
-
-    Raises:
-        RecordError: one sentence with the file, what is wrong with it and what to do.
-    """
-    path = Path(path)
-    record = _read(path)
-    if record is None:
-        raise RecordError(f"{path} does not exist; run it first.")
-    return record
-
-
-def find(spec: RunSpec, preset: str) -> RunRecord | None:
-    """The finished record of a run, or None if there is none.
-
-    Raises:
-        RecordError: its file exists and cannot be used, or holds a run of another spec.
-    """
-    path = record_path(preset, spec.row, spec.seed)
-    record = _read(path)
-    if record is not None and record.spec.key() != spec.key():
-        raise RecordError(_other_run(path, record.spec, spec))
-    return record
-
-
-def load(preset: str, *, strict: bool = True, rows: Iterable[str] | None = None) -> pd.DataFrame:
+def load(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFrame:
     """All records of a preset, one row per run, in the order of Table 2 and of the seeds.
 
     Args:
         preset: a folder of `results/`; one without records gives an empty table.
         strict: raise if any file cannot be used; else warn, leave those out and list the
             sentences in `.attrs["problems"]`.
-        rows: only these rows; an early-stopping row stands for the training it reads.
+        rows: only these, as a list or separated by commas, None or "all" for all; an early-stopping
+            row stands for the training it reads.
 
     Returns:
         DataFrame with `COLUMNS`: val_correct and test_correct are lists with one count per epoch,
@@ -118,23 +46,20 @@ def load(preset: str, *, strict: bool = True, rows: Iterable[str] | None = None)
     Raises:
         RecordError: with `strict`, all problems, one per line.
     """
-    good, problems = _sort_out(preset, strict, rows)
-    base, lines = paths.results(), []
-    for path, record in good:
+    lines, problems = [], []
+    for path, record in _good(preset, rows, problems):
         spec, origin = record.spec, record.environment
         lines.append((
             spec.row, spec.seed, record.status, spec.method, spec.precision, protocol.PROTOCOL_VERSION, spec.dataset,
             spec.epochs, record.val_total, record.test_total, [e["val_correct"] for e in record.history],
             [e["test_correct"] for e in record.history], record.seconds, origin.get("device"), origin.get("threads"),
-            origin.get("path"), origin.get("code_version"), spec.key(), path.relative_to(base).as_posix(),
-            dict(spec.options), spec,
+            origin.get("path"), origin.get("code_version"), spec.key(),
+            f"{preset}/runs/{spec.row}/{path.name}", dict(spec.options), spec,
         ))  # fmt: skip
-    frame = pd.DataFrame(lines, columns=list(COLUMNS))
-    frame.attrs["problems"] = problems
-    return frame
+    return _finished(pd.DataFrame(lines, columns=list(COLUMNS)), problems, strict)
 
 
-def history(preset: str, *, strict: bool = True, rows: Iterable[str] | None = None) -> pd.DataFrame:
+def history(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFrame:
     """The training curves of a preset, one row per run and epoch.
 
     Args and errors are those of `load`.
@@ -143,7 +68,7 @@ def history(preset: str, *, strict: bool = True, rows: Iterable[str] | None = No
         DataFrame with row, seed, epoch (from 1), val_accuracy and test_accuracy in percent,
         train_loss, and a column `term:<name>` per loss term, NaN where a method has none of it.
     """
-    good, problems = _sort_out(preset, strict, rows)
+    problems: list[str] = []
     lines = [
         {
             "row": record.spec.row,
@@ -154,13 +79,11 @@ def history(preset: str, *, strict: bool = True, rows: Iterable[str] | None = No
             "train_loss": epoch["train_loss"],
             **{f"term:{name}": value for name, value in epoch["terms"].items()},
         }
-        for _, record in good
+        for _, record in _good(preset, rows, problems)
         for epoch in record.history
     ]
     columns = ["row", "seed", "epoch", "val_accuracy", "test_accuracy", "train_loss"]
-    frame = pd.DataFrame(lines) if lines else pd.DataFrame(columns=columns)
-    frame.attrs["problems"] = problems
-    return frame
+    return _finished(pd.DataFrame(lines) if lines else pd.DataFrame(columns=columns), problems, strict)
 
 
 def status(preset: str, specs: Sequence[RunSpec]) -> pd.DataFrame:
@@ -170,20 +93,18 @@ def status(preset: str, specs: Sequence[RunSpec]) -> pd.DataFrame:
     """
     found, problems = {}, []
     for path, record in _scan(preset, None):
-        found[path] = record
-        if isinstance(record, RecordError):
+        if isinstance(record, RunRecord):
+            found[path] = record.status, record.spec
+        else:
+            found[path] = "broken", None
             problems.append(str(record))
     counts: dict[str, dict[str, int]] = {}
     for spec in specs:
         path = record_path(preset, spec.row, spec.seed)
-        record, kind = found.get(path), "missing"
-        if isinstance(record, RunRecord):
-            kind = record.status
-            if record.spec != spec:
-                kind = "broken"
-                problems.append(_other_run(path, record.spec, spec))
-        elif record is not None:
+        kind, recorded = found.get(path, ("missing", None))
+        if recorded is not None and recorded != spec:
             kind = "broken"
+            problems.append(other_run(path, recorded, spec))
         line = counts.setdefault(spec.row, dict.fromkeys(("planned", "done", "diverged", "missing", "broken"), 0))
         line["planned"] += 1
         line[kind] += 1
@@ -193,25 +114,33 @@ def status(preset: str, specs: Sequence[RunSpec]) -> pd.DataFrame:
     return frame
 
 
-def _sort_out(preset: str, strict: bool, rows: Iterable[str] | None) -> tuple[list[tuple[Path, RunRecord]], list[str]]:
-    good, problems = [], []
+def _good(preset: str, rows: Rows, problems: list[str]) -> Iterator[tuple[Path, RunRecord]]:
+    # One record at a time: thousands of them never lie in memory together.
     for path, record in _scan(preset, rows):
         if isinstance(record, RunRecord):
-            good.append((path, record))
+            yield path, record
         else:
             problems.append(str(record))
-    if problems and strict:
-        raise RecordError("\n".join(problems))
+
+
+def _finished(frame: pd.DataFrame, problems: list[str], strict: bool) -> pd.DataFrame:
     if problems:
-        warnings.warn("\n".join(problems), stacklevel=3)
-    return good, problems
+        rest = len(problems) - SHOWN
+        message = "\n".join(problems[:SHOWN] + ([f"... and {rest} more like these."] if rest > 0 else []))
+        if strict:
+            raise RecordError(message)
+        warnings.warn(message, stacklevel=3)
+    frame.attrs["problems"] = problems
+    return frame
 
 
-def _scan(preset: str, rows: Iterable[str] | None) -> Iterator[tuple[Path, RunRecord | RecordError]]:
+def _scan(preset: str, rows: Rows) -> Iterator[tuple[Path, RunRecord | RecordError]]:
     # Every file that is a record or looks like one. Hidden files are ours (temporary) or an editor's.
     runs = paths.results(preset) / "runs"
     order = {row.id: place for place, row in enumerate(protocol.TABLE2)}
     shared = {row.id: row.training for row in protocol.TABLE2}
+    if isinstance(rows, str):
+        rows = None if rows == "all" else [row.strip() for row in rows.split(",")]
     wanted = None if rows is None else {shared.get(row, row) for row in rows}
     try:
         for folder in sorted(_entries(runs), key=lambda entry: (order.get(entry.name, len(order)), entry.name)):
@@ -251,43 +180,5 @@ def _read_or_error(path: Path) -> RunRecord | RecordError:
         return error
 
 
-def _read(path: Path) -> RunRecord | None:
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(handle, "rb") as file:  # O_NONBLOCK: a pipe of that name must not hang us
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise RecordError(f"{path} is not a file; move it away and run again.")
-            content = file.read(SIZE_LIMIT + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror}); make it readable, or {_AGAIN}.") from None
-    if len(content) > SIZE_LIMIT:
-        raise RecordError(f"{path} is no record: it is larger than {SIZE_LIMIT:,} bytes; {_AGAIN}.")
-    try:
-        record = RunRecord.from_text(content)
-    except RecordError as error:
-        raise RecordError(f"{path} is no usable record: {error}; {_AGAIN}.") from None
-    if (path.parent.name, path.name) != (record.spec.row, f"seed-{record.spec.seed}.json"):
-        raise RecordError(
-            f"{path} holds the run of row {record.spec.row}, seed {record.spec.seed}, under another name; delete the copy."
-        )
-    return record
-
-
 def _stray(path: Path) -> RecordError:
     return RecordError(f"{path} is not named like a record, runs/<row>/seed-<number>.json; move it away.")
-
-
-def _other_run(path: Path, found: RunSpec, asked: RunSpec) -> str:
-    there, here = found.to_json(), asked.to_json()
-    there.update({f"option {k}": v for k, v in there.pop("options").items()})
-    here.update({f"option {k}": v for k, v in here.pop("options").items()})
-    names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-    fields = ", ".join(f"{name} is {there.get(name)!r} and {here.get(name)!r} is asked" for name in names)
-    return f"{path} holds another run: {fields}; give this run a row name of its own, or delete the file and run again."
-
-
-def _unwritable(path: Path, error: OSError) -> str:
-    reason = error.strerror or str(error)
-    return f"{path} cannot be written ({reason}); free or repair the place, or set MNISTMP_RESULTS to another folder."

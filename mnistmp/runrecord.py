@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mnistmp.spec import PROTOCOL_VERSION, RunSpec
+from mnistmp.spec import PROTOCOL_VERSION, RunSpec, content_key
 
 FORMAT = 1  # of the JSON; raised when its fields change
 STATUSES = ("done", "diverged")
@@ -20,6 +20,7 @@ _FIELDS = ("format", "protocol", "key", "status", "spec", "val_total", "test_tot
            "environment")  # fmt: skip
 _EPOCH_FIELDS = {"epoch", "val_correct", "test_correct", "train_loss", "terms", "seconds"}
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)")
+_LARGEST = sys.float_info.max
 _KEY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -73,11 +74,11 @@ class RunRecord:
             RecordError: the first thing that is wrong, as a clause without the file's name.
         """
         _need(type(values) is dict, "it is not a JSON object")
-        if "format" in values and "protocol" in values:  # first: another version may differ in all the rest
-            for name, ours in (("format", FORMAT), ("protocol", PROTOCOL_VERSION)):
-                found = values[name]
-                _need(type(found) is int and found == ours,
-                      f"it is of {name} version {_short(found)} and this mnistmp reads version {ours}")  # fmt: skip
+        for name, ours in (("format", FORMAT), ("protocol", PROTOCOL_VERSION)):
+            found = values.get(name, ours)  # first of all: in another version all the rest may differ
+            _need(type(found) is int and found == ours,
+                  f"it is of {name} version {_short(found)}, for another mnistmp than this one "
+                  f"(version {ours})")  # fmt: skip
         missing = [name for name in _FIELDS if name not in values]
         _need(not missing, f"the field {missing[0]!r} is missing" if missing else "")
         unknown = [name for name in values if name not in _FIELDS and name != "diverged_epoch"]
@@ -90,7 +91,8 @@ class RunRecord:
         _need(type(environment) is dict and all(isinstance(v, (str, bool)) or _number(v) for v in environment.values()),
               "environment is not a flat list of names and values")  # fmt: skip
         started = values["started"]
-        _need(isinstance(started, str) and _STARTED.fullmatch(started), f"started is {_short(started)} instead of a UTC time")
+        _need(isinstance(started, str) and _STARTED.fullmatch(started),
+              f"started is {_short(started)} instead of a UTC time")  # fmt: skip
         _need(_number(values["seconds"], 0), f"seconds is {_short(values['seconds'])}")
         return cls(spec=spec, **{name: values.get(name) for name in cls.__dataclass_fields__ if name != "spec"})
 
@@ -98,14 +100,13 @@ class RunRecord:
         """The record's file: strict JSON with one epoch per line, so that a diff can be read.
 
         Raises:
-            RecordError: a value that is not allowed in a record; nothing wrong is ever written.
+            RecordError: it could not be read back; nothing wrong is ever written.
         """
-        values = self.to_json()
         try:
-            text = _layout(values)
+            text = _layout(self.to_json())
         except (TypeError, ValueError) as error:
-            raise RecordError(f"the record holds a value that JSON cannot write ({error})") from None
-        RunRecord.from_json(values)
+            raise RecordError(f"it holds a value that JSON cannot write ({error})") from None
+        RunRecord.from_text(text)
         return text
 
     @classmethod
@@ -132,8 +133,10 @@ def _spec(values: dict[str, Any]) -> RunSpec:
     except (ValueError, TypeError) as error:
         raise RecordError(f"its spec is invalid ({str(error).rstrip('.')})") from None
     _need(isinstance(key, str) and _KEY.fullmatch(key), f"key is {_short(key)}")
-    expected = spec.key()
-    _need(key == expected, f"its key {key} does not match its spec, whose key is {expected}: a field was changed after the run")
+    # The key of the fields as they were written: options that a method got since take their defaults,
+    # which compute what was computed before (or PROTOCOL_VERSION would be another).
+    expected = content_key(fields, spec.dataset)
+    _need(key == expected, f"its key is {key} and its spec has {expected}: a field was changed after the run")
     return spec
 
 
@@ -146,7 +149,8 @@ def _check_history(values: dict[str, Any], spec: RunSpec) -> None:
         _need(broke_off is None, "it is done and has a diverged_epoch")
     else:
         _need(_count(broke_off, 1, spec.epochs), f"it diverged and its diverged_epoch is {_short(broke_off)}")
-        _need(len(history) == broke_off - 1, f"it diverged in epoch {broke_off} and holds {len(history)} epochs before it")
+        _need(len(history) == broke_off - 1,
+              f"it diverged in epoch {broke_off} and holds {len(history)} epochs before it")  # fmt: skip
     val_total, test_total = values["val_total"], values["test_total"]
     for number, epoch in enumerate(history, 1):  # conditions first, words only when needed: this loop is the hot one
         if type(epoch) is not dict or epoch.keys() != _EPOCH_FIELDS:
@@ -175,8 +179,8 @@ def _count(value: Any, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high  # type(): True is no count
 
 
-def _number(value: Any, low: float = -math.inf) -> bool:
-    return isinstance(value, (int, float)) and type(value) is not bool and math.isfinite(value) and value >= low
+def _number(value: Any, low: float = -_LARGEST) -> bool:
+    return type(value) in (float, int) and low <= value <= _LARGEST  # neither NaN nor infinite
 
 
 def _short(value: Any) -> str:

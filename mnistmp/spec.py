@@ -127,6 +127,11 @@ class RunSpec:
 
     def key(self) -> str:
         """16 hexadecimal digits: what is computed. No path, device or thread count takes part."""
-        content = {"spec": self.to_json(), "protocol": PROTOCOL_VERSION, "data": data.CHECKSUMS[self.dataset]}
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return content_key(self.to_json(), self.dataset)
+
+
+def content_key(fields: Mapping[str, Any], dataset: str) -> str:
+    """The key of a run's JSON values as they stand, no default filled in."""
+    content = {"spec": fields, "protocol": PROTOCOL_VERSION, "data": data.CHECKSUMS[dataset]}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

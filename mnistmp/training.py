@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from typing import Any
 
 import torch
 
-from mnistmp import benchmark, data, kernels, methods, protocol, records
+from mnistmp import data, methods, protocol, records
 from mnistmp.environment import environment
+from mnistmp.machine import native_bfloat16, path_name, pick_device, resolve_precision, worker_environment
 from mnistmp.methods import Method
 from mnistmp.network import LeNet, initialize
 from mnistmp.optimizer import SGD
 from mnistmp.records import RunRecord
+from mnistmp.seeding import generator, stream_seed
 from mnistmp.selection import select
-from mnistmp.spec import RunSpec, SpecError
+from mnistmp.spec import RunSpec
+from mnistmp.splits import Splits
+
+__all__ = ["Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected", "native_bfloat16",
+           "path_name", "pick_device", "resolve_precision", "train_epoch", "train_missing", "train_planned",
+           "worker_environment"]  # fmt: skip
 
 OnEpoch = Callable[[int, Method, dict[str, Any]], None]
 
@@ -69,7 +75,7 @@ def fit(
         epoch_clock = time.perf_counter()
         method.train()
         terms = train_epoch(method, optimizer, splits.train_batches(order))
-        if not math.isfinite(terms["loss"]) or not optimizer.finite():
+        if not all(map(math.isfinite, terms.values())) or not optimizer.finite():
             status, diverged_epoch = "diverged", epoch
             break
         entry = {
@@ -117,6 +123,20 @@ def train_missing(
     return finished
 
 
+def train_planned(
+    preset: str, rows: str = "all", seeds: str | None = None, notebook: str | None = None, *, progress=print
+) -> list[RunRecord]:
+    """The runs that a notebook is asked for: `train_missing` of `protocol.plan`, at the preset's precision.
+
+    Args:
+        preset, rows, seeds, notebook: as for `protocol.plan`; seeds "recorded" trains nothing.
+    """
+    if seeds == "recorded":
+        return []
+    specs = protocol.plan(preset, rows, seeds, resolve_precision(preset), notebook)
+    return train_missing(specs, preset, progress=progress)
+
+
 def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, on_epoch: OnEpoch | None = None):
     """Train and return (record, method at the epoch that `rule` selects), for looking into a network."""
     total = len(data.load(spec.dataset).test_labels)
@@ -135,48 +155,6 @@ def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, o
         raise RuntimeError(f"{spec.row} seed {spec.seed} diverged in epoch {record.diverged_epoch}; there is no network to select.")
     selected["method"].load_state_dict(selected["state"])
     return record, selected["method"]
-
-
-class Splits:
-    """The three splits of a spec's benchmark on a device: grey uint8 pixels, coloured batch by batch.
-
-    `colors="test"` paints every digit of every split in the test colour, "white" in white.
-    """
-
-    def __init__(self, spec: RunSpec, device: torch.device):
-        digits = data.load(spec.dataset)
-        white = torch.full_like(benchmark.TEST_COLOR, 255)
-        table = benchmark.color_table(test_color=white if spec.colors == "white" else benchmark.TEST_COLOR)
-        dtype = torch.bfloat16 if spec.precision == "bfloat16" else torch.float32
-        self.table = benchmark.input_table(table, spec.input_range, dtype).to(device)
-        self.batch_size, self.drop_last = spec.batch_size, spec.last_batch == "drop"
-        self.splits = {}
-        for name in ("train", "val", "test"):
-            images, labels, colors = benchmark.split_digits(digits, name)
-            if spec.colors != "class":
-                colors = torch.full_like(labels, benchmark.TEST)
-            images = benchmark.resize(images, spec.image_size, spec.resize)
-            self.splits[name] = tuple(t.to(device) for t in (images, labels, colors))
-
-    def total(self, split: str) -> int:
-        return len(self.splits[split][1])
-
-    def batch(self, split: str, index: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """(images (B, 3, H, W) channels-last, labels (B,)) of the digits at `index`."""
-        grey, labels, colors = (part[index] for part in self.splits[split])
-        return benchmark.color_batch(grey, colors, self.table), labels
-
-    def train_batches(self, order: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch in random order. The order is drawn on the CPU: every device sees the same batches."""
-        shuffled = torch.randperm(self.total("train"), generator=order).to(self.table.device)
-        for index in shuffled.split(self.batch_size):
-            if len(index) == self.batch_size or not self.drop_last:
-                yield self.batch("train", index)
-
-    def batches(self, split: str, size: int = 128) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """A split in its own order. Small batches stay in the processor's cache."""
-        for start in range(0, self.total(split), size):
-            yield self.batch(split, slice(start, start + size))
 
 
 def train_epoch(method: Method, optimizer: SGD, batches: Iterable) -> dict[str, float]:
@@ -216,59 +194,6 @@ def build(spec: RunSpec, device: torch.device, precision: str | None = None) -> 
     return method
 
 
-def stream_seed(seed: int, stream: str) -> int:
-    """A seed for one purpose ("initialization", "order", "noise") of run `seed`, unrelated to the others."""
-    return int.from_bytes(hashlib.sha256(f"{stream} {seed}".encode()).digest()[:8], "big") >> 1
-
-
-def generator(seed: int, stream: str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator of random numbers for one purpose of run `seed`."""
-    return torch.Generator(device=device).manual_seed(stream_seed(seed, stream))
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, else a GPU if there is one, else the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def path_name(device: torch.device) -> str:
-    """Name of the computation path, part of the record: results are bit-equal only within one."""
-    if device.type != "cpu":
-        return f"{device.type}-eager"
-    return "cpu-numba" if kernels.available() else "cpu-eager"
-
-
-def native_bfloat16(device: str | torch.device | None = None) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; where it does not, float32 is faster."""
-    device = pick_device(device)
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
-def resolve_precision(preset_name: str, requested: str | None = None) -> str:
-    """The precision to run a preset at: as asked, else the preset's own.
-
-    "auto" goes on with the precision of the records that are there; on a fresh start it is
-    bfloat16 where the device multiplies it natively, else float32.
-
-    Raises:
-        SpecError: another precision than that of the preset's records is asked for.
-    """
-    recorded = set(records.load(preset_name)["precision"])
-    wanted = requested or protocol.preset(preset_name).precision
-    if requested and recorded - {requested}:
-        raise SpecError(
-            f"results/{preset_name} holds {', '.join(sorted(recorded))} records, and {requested} is asked for; one table "
-            f"takes one precision, so leave --precision out or set MNISTMP_RESULTS to another folder."
-        )
-    if wanted != "auto":
-        return wanted
-    if len(recorded) == 1:
-        return recorded.pop()
-    return "bfloat16" if native_bfloat16() else "float32"
-
-
 def estimate_seconds(spec: RunSpec, device: str | torch.device | None = None, steps: int = 4) -> float:
     """Seconds that `fit(spec)` will take on this machine as loaded now, from timing a few steps."""
     device = pick_device(device)
@@ -283,18 +208,6 @@ def estimate_seconds(spec: RunSpec, device: str | torch.device | None = None, st
     digits = math.ceil(splits.total("train") / spec.batch_size) * spec.batch_size
     digits += (splits.total("val") + splits.total("test")) / 4
     return spec.epochs * step * digits / spec.batch_size
-
-
-def worker_environment() -> dict[str, str]:
-    """Environment variables under which a training process on a CPU runs best.
-
-    One thread each: two processes of one thread do more than one process of two. glibc's
-    allocator keeps what it has instead of returning it to the system after each step (page
-    faults cost a tenth of the time), and asks for huge pages. Other systems ignore these.
-    """
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    malloc = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
-    return {**threads, "GLIBC_TUNABLES": malloc}
 
 
 def _report(spec: RunSpec, entry: dict[str, Any], splits: Splits, progress: Callable[[str], None] | None) -> None:

@@ -12,7 +12,8 @@ from torchvision.transforms import Compose, ToTensor
 from torchvision.transforms.v2.functional import resize as torchvision_resize
 
 from mnistmp import benchmark, data
-from mnistmp.benchmark import MNISTMP, PALETTE, TEST, TEST_COLOR
+from mnistmp.benchmark import PALETTE, TEST, TEST_COLOR
+from mnistmp.dataset import MNISTMP
 
 FROZEN_DIGITS = "ff29ea8e13a3838eb106806011074fde3fbf3432e5e7f490ab30eafbe34088ad"
 

@@ -1,0 +1,25 @@
+"""The paper's figures and the notebooks' pictures, from plain tensors and DataFrames.
+
+Every function returns a `Figure` that pyplot does not know: it shows once, as the last
+expression of a notebook cell, and `save` writes it as PNG and PDF, byte for byte the same
+every time.
+"""
+
+from mnistmp.figures.confusion import confusion
+from mnistmp.figures.curves import training_curves
+from mnistmp.figures.distances import color_distances, neighbour_distances
+from mnistmp.figures.geometry import palette_cube, push_rule
+from mnistmp.figures.images import image_grid, samples
+from mnistmp.figures.latent import Panel, latent_space
+from mnistmp.figures.margins import margin_curve, weight_grid
+from mnistmp.figures.pictures import channel_mutes, covariance_matrices, logit_spread, singular_values
+from mnistmp.figures.plots import histogram, lines
+from mnistmp.figures.style import CLASSES, OURS, PAPER, STYLE, TEST, VALIDATION, Figure, save
+from mnistmp.figures.table import table_figure
+
+__all__ = [
+    "CLASSES", "Figure", "OURS", "PAPER", "Panel", "STYLE", "TEST", "VALIDATION",
+    "channel_mutes", "color_distances", "confusion", "covariance_matrices", "histogram", "image_grid", "latent_space", "lines", "logit_spread",
+    "margin_curve", "neighbour_distances",
+    "palette_cube", "push_rule", "samples", "save", "singular_values", "table_figure", "training_curves", "weight_grid",
+]  # fmt: skip

@@ -110,6 +110,8 @@ def spectral_decoupling(
 
 def _gram(rows: torch.Tensor) -> torch.Tensor:
     """Inner products of rows, in the precision of `rows` inside an autocast region too."""
+    if not torch.amp.is_autocast_available(rows.device.type):
+        return rows @ rows.T
     with torch.autocast(rows.device.type, enabled=False):
         return rows @ rows.T
 

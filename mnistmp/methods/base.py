@@ -68,7 +68,8 @@ def register(name: str):
         known = METHODS.get(name)
         if known is not None and known.__qualname__ != cls.__qualname__:
             raise ValueError(f"The method name {name!r} is taken by {known.__qualname__}; choose another name.")
-        default_options(cls)  # fails now, not at training time, if an option has no default
+        for option, (default, hint) in _options(cls).items():  # a faulty option fails now, not at training time
+            _checked(f"The default of option {option!r} of method {name!r}", default, hint)
         METHODS[name] = cls
         return cls
 
@@ -77,7 +78,7 @@ def register(name: str):
 
 def get(name: str) -> type[Method]:
     """The class registered as `name`; ValueError with the valid names otherwise."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"There is no method {name!r}; choose one of {', '.join(METHODS)}.")
     return METHODS[name]
 
@@ -106,15 +107,14 @@ def resolve_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: an unknown option or a value it cannot take, with what is valid.
     """
-    cls = get(name)
-    resolved = default_options(cls)
+    known = _options(get(name))
+    resolved = {key: default for key, (default, _) in known.items()}
     for key, value in options.items():
-        if key not in resolved:
-            valid = ", ".join(resolved) or "none"
-            raise ValueError(f"Method {name!r} has no option {key!r}; its options are: {valid}.")
+        if key not in known:
+            raise ValueError(f"Method {name!r} has no option {key!r}; its options are: {', '.join(known) or 'none'}.")
+        default, hint = known[key]
         what = f"Option {key!r} of method {name!r}"
-        default = resolved[key]
-        resolved[key] = _checked(what, value, _options(cls)[key][1])
+        resolved[key] = _checked(what, value, hint)
         if resolved[key] == math.inf and default != math.inf:
             raise ValueError(f"{what} is infinite; it must be finite.")
     return resolved
@@ -134,9 +134,12 @@ def _checked(what: str, value: Any, hint: Any) -> Any:
             raise ValueError(f"{what} is {value!r}; it must be a whole number of 0 or more.")
         return value
     if hint is float:
-        if value == "inf":
+        if isinstance(value, str) and value == "inf":
             value = math.inf
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
             raise ValueError(f"{what} is {value!r}; it must be a number of 0 or more.")
-        return float(value)
+        try:
+            return abs(float(value))  # -0.0 is 0.0: equal runs have equal keys
+        except OverflowError:  # a whole number beyond float's range
+            return math.inf
     raise TypeError(f"{what} has the type {hint!r}; options are float, int, bool or Literal strings.")

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from mnistmp.losses import decorrelation, double_soft_orthogonality
@@ -33,9 +34,9 @@ class Dropout(Method):
     """Whole-channel dropout on F's output; the rate is drawn anew from [0, 1) at each step.
 
     Options:
-        layer: where: after "conv2" (F's output; a positive factor per channel commutes with
-            ReLU and pooling), after "conv1", after "both" with one rate, or on the "classifier"'s
-            two hidden layers, unit by unit.
+        layer: after "conv2" (on F's output: a factor per channel commutes with ReLU and pooling),
+            after "conv1", after "both" with one rate, or on the "classifier"'s two hidden
+            layers, unit by unit.
         rescale: multiply what is kept by 1 / (1 - rate).
         mask: a mask of its own per "sample", or one per "batch".
         rate: "uniform" as in the paper, or "half", a fixed 0.5, which the paper argues against.
@@ -53,6 +54,7 @@ class Dropout(Method):
         self.layer, self.rescale, self.mask, self.rate = layer, rescale, mask, rate
 
     def draw_rate(self, like: torch.Tensor) -> torch.Tensor:
+        """Scalar tensor: the rate of this step."""
         rate = self.random(1, like=like)[0]
         return rate if self.rate == "uniform" else torch.full_like(rate, 0.5)
 
@@ -62,25 +64,24 @@ class Dropout(Method):
         uniforms = self.random(rows, features.shape[1], like=features)
         return features * channel_mask(features, uniforms, rate, self.rescale)
 
-    def classify(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clean features of the regularised layer, and logits after dropout."""
+    def classify(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """conv2's maps (N, 128, 2k, 2k) and F's output (N, 128, k, k), both before dropout there; the logits after it."""
         rate = self.draw_rate(images)
-        features = images
-        for name, layer in self.features.named_children():
-            features = layer(features)
-            if name == "pool1" and self.layer in ("conv1", "both"):
-                features = self.drop(features, rate)
-        dropped = self.drop(features, rate) if self.layer in ("conv2", "both") else features
-        if self.layer != "classifier":
-            return features, self.classifier(dropped).float()
+        hidden = self.features.pool1(self.features.conv1(images))
+        if self.layer in ("conv1", "both"):
+            hidden = self.drop(hidden, rate)
+        maps = self.features.conv2(hidden)
+        hidden = features = self.features.pool2(maps)
+        if self.layer in ("conv2", "both"):
+            hidden = self.drop(hidden, rate)
         for layer in self.classifier:
-            dropped = layer(dropped)
-            if isinstance(layer, torch.nn.ReLU):
-                dropped = self.drop(dropped[:, :, None, None], rate).flatten(1)
-        return features, dropped.float()
+            hidden = layer(hidden)
+            if self.layer == "classifier" and isinstance(layer, nn.ReLU):
+                hidden = self.drop(hidden[:, :, None, None], rate).flatten(1)
+        return maps, features, hidden.float()
 
     def loss(self, images, labels):
-        _, logits = self.classify(images)
+        _, _, logits = self.classify(images)
         cross_entropy = F.cross_entropy(logits, labels)
         return cross_entropy, {"cross_entropy": cross_entropy}
 
@@ -110,7 +111,7 @@ class DropoutOrthogonality(Dropout):
         self.weight, self.norm, self.filters = weight, norm, filters
 
     def loss(self, images, labels):
-        _, logits = self.classify(images)
+        _, _, logits = self.classify(images)
         cross_entropy = F.cross_entropy(logits, labels)
         penalty = double_soft_orthogonality(self.features.conv2.weight, self.norm)
         if self.filters == "both":
@@ -144,10 +145,8 @@ class DropoutCovariance(Dropout):
         self.weight, self.layout, self.reduction, self.maps = weight, layout, reduction, maps
 
     def loss(self, images, labels):
-        # "before dropout is applied for the calculation" (Sec. 4.2): `classify` returns clean features.
-        features, logits = self.classify(images)
+        # "before dropout is applied for the calculation" (Sec. 4.2): `classify` returns clean activations.
+        maps, features, logits = self.classify(images)
         cross_entropy = F.cross_entropy(logits, labels)
-        if self.maps == "unpooled":
-            features = self.features[:-1](images).relu()
-        penalty = decorrelation(features, self.layout, self.reduction)
+        penalty = decorrelation(features if self.maps == "pooled" else F.relu(maps), self.layout, self.reduction)
         return cross_entropy + self.weight * penalty, {"cross_entropy": cross_entropy, "covariance": penalty}

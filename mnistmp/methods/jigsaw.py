@@ -54,10 +54,9 @@ class Jigsaw(Method):
     ):
         super().__init__(network)
         self.weight, self.permutation = weight, permutation
-        trunk = list(self.classifier)[:-1] if head == "shared" else [nn.Flatten()]
-        width = self.classifier[-1 if head == "shared" else 1].in_features
-        self.trunk_length = len(trunk)
-        self.jigsaw_head = nn.Linear(width, len(PERMUTATIONS))
+        # The classifier's first layers that both tasks share: all but the last, or the flattening alone.
+        self.shared = len(self.classifier) - 1 if head == "shared" else 1
+        self.jigsaw_head = nn.Linear(self.classifier[self.shared].in_features, len(PERMUTATIONS))
         self.register_buffer("table", torch.tensor(PERMUTATIONS), persistent=False)  # int64 (24, 4)
 
     def draw_permutations(self, images: torch.Tensor) -> torch.Tensor:
@@ -67,12 +66,19 @@ class Jigsaw(Method):
 
     def jigsaw_logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, 24) over permutations."""
-        hidden = self.classifier[: self.trunk_length](self.features(images))
+        hidden = self.classifier[: self.shared](self.features(images))
         return self.jigsaw_head(hidden).float()
 
     def loss(self, images, labels):
-        cross_entropy = F.cross_entropy(self(images).float(), labels)
         permutations = self.draw_permutations(images)
         shuffled = shuffle_tiles(images, self.table[permutations])
-        jigsaw = F.cross_entropy(self.jigsaw_logits(shuffled), permutations)
-        return cross_entropy + self.weight * jigsaw, {"cross_entropy": cross_entropy, "jigsaw": jigsaw}
+        # "class with the original batch sent through the network, permutation with the shuffled
+        # batch" (Sec. 5.1). One pass of both through the shared layers gives what two would.
+        hidden = self.classifier[: self.shared](self.features(torch.cat([images, shuffled])))
+        original, puzzle = hidden.split(len(images))
+        cross_entropy = F.cross_entropy(self.classifier[self.shared :](original).float(), labels)
+        guesses = self.jigsaw_head(puzzle).float()
+        jigsaw = F.cross_entropy(guesses, permutations)
+        solved = (guesses.argmax(1) == permutations).float().mean()
+        terms = {"cross_entropy": cross_entropy, "jigsaw": jigsaw, "solved": solved}
+        return cross_entropy + self.weight * jigsaw, terms

@@ -16,7 +16,7 @@ class RCL(Method):
     Options:
         weight: alpha of Algorithm 1; the paper uses 1.
         margin: m of Eq. 1 and 2; infinity drops the condition.
-        scaling, distance, extrema_gradient, detach: readings of what the text leaves
+        scaling, distance, extrema_gradient, detach, mining: readings of what the text leaves
             open, see `losses.reverse_contrastive_loss`.
         tensor: "post-relu" is F's output; "pre-relu" the same before its last ReLU.
     """

@@ -19,9 +19,7 @@ def most_responsible(scores: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
         bool (N, D); of equal scores the earlier one counts as larger.
     """
     order = scores.argsort(dim=1, descending=True, stable=True)
-    ranks = torch.empty_like(order).scatter_(
-        1, order, torch.arange(scores.shape[1], device=scores.device).expand_as(order).contiguous()
-    )
+    ranks = order.argsort(1)  # the inverse permutation: 0 for the largest score
     return ranks < (rate * scores.shape[1]).round()
 
 

@@ -1,0 +1,202 @@
+"""One attempt at a unit, seen from the batch: its folder, its process, its outcome.
+
+`attempt` may run in any thread of any machine that shares the results folder; all it is given and
+all it returns can be pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from mnistmp import paths, records
+from mnistmp.selection import select
+from mnistmp.unit import DONE, NOT_STARTED, Unit
+
+STARTS = 3  # a kernel that does not come up is tried this often
+GRACE = 5.0  # seconds that a process has to end by itself
+
+_lock = threading.Lock()
+_running: dict[str, set[subprocess.Popen]] = defaultdict(set)  # batch -> processes of its units
+_stopped: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a unit.
+
+    Attributes:
+        problem: None if every promised record is there, else the reason in one line.
+        look: on a problem, the notebook or log to open.
+        interrupted: it was stopped on request; neither done nor at fault.
+        results: a few words per recorded run.
+        seconds: wall time.
+    """
+
+    unit: Unit
+    problem: str | None = None
+    look: Path | None = None
+    interrupted: bool = False
+    results: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str], precision: str | None = None) -> Outcome:
+    """Carry out a unit in a process of its own and say what became of it. Never raises for the unit's sake.
+
+    A failed attempt stays in `results/<preset>/attempts/<unit>/<n>/` with its notebook and log.
+
+    Args:
+        batch: name of the batch, for `stop`.
+        progress: file for the progress of its trainings; that it exists says that the unit began.
+        environment: variables beside those of this process.
+        precision: for units without a notebook.
+    """
+    clock = time.monotonic()
+    with contextlib.suppress(OSError):
+        Path(progress).touch()
+    try:
+        outcome = _attempt(unit, batch, progress, environment, precision)
+    except OSError as error:  # a full disk, a folder that is gone
+        outcome = Outcome(unit, f"{error.strerror or error} ({error.filename})", paths.results(unit.preset))
+    return Outcome(**{**vars(outcome), "seconds": time.monotonic() - clock})
+
+
+def stop(batch: str) -> None:
+    """End every process of a batch, kernels included, and start no other. Finished records stay."""
+    with _lock:
+        _stopped.add(batch)
+        processes = list(_running[batch])
+    for process in processes:
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # its lifeline, see unit.py
+    deadline = time.monotonic() + GRACE
+    for process in processes:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str], precision: str | None) -> Outcome:
+    for start in range(1, STARTS + 1):
+        folder = _new_folder(unit)
+        code = _run(unit, folder, batch, progress, environment, precision)
+        if batch in _stopped:
+            _remove(folder)
+            return Outcome(unit, interrupted=True)
+        if code != NOT_STARTED or start == STARTS:
+            break
+        _remove(folder)
+        time.sleep(random.uniform(0.2, 1.0))  # not all at once again
+    problem = None if code == DONE else _reason(folder, code)
+    results, unrecorded = _recorded(unit)
+    problem = problem or unrecorded
+    output = folder / Path(unit.notebook).name if unit.notebook else folder / "log.txt"
+    if unit.target and not problem:
+        from mnistmp import notebooks
+
+        try:
+            notebooks.publish(output, Path(unit.target), strict=unit.strict)
+        except notebooks.NotebookError as error:
+            problem = str(error)
+    if problem:
+        return Outcome(unit, problem, output if output.is_file() else folder / "log.txt", results=results)
+    _remove(folder)
+    return Outcome(unit, results=results)
+
+
+def _new_folder(unit: Unit) -> Path:
+    # Of its own: two batches over one folder, or a process left behind, never share a file.
+    parent = paths.results(unit.preset) / "attempts" / unit.name
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        with contextlib.suppress(FileExistsError):
+            (parent / str(number)).mkdir()
+            return parent / str(number)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in (folder.parent, folder.parent.parent):
+        with contextlib.suppress(OSError):
+            parent.rmdir()  # fails, as it should, while anything else is in there
+
+
+def _run(unit: Unit, folder: Path, batch: str, progress: str, environment: Mapping[str, str], precision: str | None) -> int:
+    command = [sys.executable, "-m", "mnistmp.unit", "--lifeline"]
+    if unit.notebook:
+        command += ["--notebook", unit.notebook, "--output", str(folder / Path(unit.notebook).name)]
+    else:
+        command += ["--direct", *(["--precision", precision] if precision else [])]
+        if not unit.rows:  # runs that have no name in Table 2
+            (folder / "specs.json").write_text(json.dumps([spec.to_json() for spec in unit.specs]), encoding="utf-8")
+            command += ["--preset", unit.preset, "--specs", str(folder / "specs.json")]
+    if unit.seeds:
+        command += ["--preset", unit.preset, "--seeds", unit.seeds, *(["--rows", unit.rows] if unit.rows else [])]
+    if unit.specs:
+        command += ["--expect", *(str(records.record_path(unit.preset, spec.row, spec.seed)) for spec in unit.specs)]
+    variables = {**os.environ, **environment, "MNISTMP_PROGRESS": progress}
+    variables.pop("MPLBACKEND", None)  # one set here would make inline figures vanish without an error
+    with open(folder / "log.txt", "wb") as log:
+        with _lock:
+            if batch in _stopped:
+                return NOT_STARTED
+            process = subprocess.Popen(
+                command, cwd=folder, env=variables, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the batch alone, which then ends its units
+            )  # fmt: skip
+            _running[batch].add(process)
+        try:
+            return process.wait()
+        finally:
+            with _lock:
+                _running[batch].discard(process)
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+
+
+def _reason(folder: Path, code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"its process was killed ({signal.Signals(-code).name})"
+        return f"its process was killed (signal {-code})"
+    lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = [line.strip() for line in lines if line.strip()] or [f"its process ended with code {code}"]
+    return lines[-1].removeprefix("mnistmp: ")[:300]
+
+
+def _recorded(unit: Unit) -> tuple[tuple[str, ...], str | None]:
+    """A few words per recorded run, and what is missing. Only this decides whether a unit is done."""
+    words, problem = [], None
+    for spec in unit.specs:
+        try:
+            record = records.find(spec, unit.preset)
+        except records.RecordError as error:
+            problem = problem or str(error)
+            continue
+        if record is None:
+            problem = problem or f"{spec.row} seed {spec.seed} was not recorded"
+            continue
+        row = f"{spec.row} seed {spec.seed}  " if len(unit.specs) > 1 else ""
+        if record.status == "diverged":
+            words.append(f"{row}diverged in epoch {record.diverged_epoch}")
+            continue
+        best = record.history[select([e["val_correct"] for e in record.history], record.val_total)]
+        val, test = 100 * best["val_correct"] / record.val_total, 100 * best["test_correct"] / record.test_total
+        # Runs beside Table 2's are trained to choose between them, which nobody should do by test accuracy.
+        words.append(f"{row}val {val:.1f} test {test:.1f}" if unit.rows else f"val {val:.1f}")
+    return tuple(words), problem

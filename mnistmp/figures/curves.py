@@ -1,0 +1,135 @@
+"""Accuracy per epoch, for one training or for all of them."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from mnistmp import protocol, selection
+from mnistmp.figures import style
+
+_RULES = {"best-validation": ("o", "best validation"), "early-stop": ("D", "early stop @95"), "last": ("s", "last epoch")}
+_SPLITS = (("val_accuracy", style.VALIDATION), ("test_accuracy", style.TEST))
+_COLUMNS = 3  # panels side by side
+
+
+@style.styled
+def training_curves(
+    history: pd.DataFrame, rows: Sequence[str] | None = None, selections: Sequence[str] | None = None
+) -> style.Figure:
+    """Validation and test accuracy per epoch: a thin line per seed, a bold one for their mean.
+
+    The epochs that the selection rules read are marked on every seed's lines. A diverged seed ends
+    in a cross; neither the mean nor a mark counts it.
+
+    Args:
+        history: as of `records.history`: columns row, seed, epoch, val_accuracy, test_accuracy (percent);
+            a column status, "done" or "diverged", may say which seeds diverged, and where there is
+            none those count as diverged that end before the row's longest.
+        rows: ids, a panel each; an early-stopping row means the training it reads. None: all in
+            `history`, in Table 2's order. A row without records gives an empty panel that says so.
+        selections: rules of `selection.select` to mark; None: those with which Table 2 reads the
+            row, or best validation.
+
+    Raises:
+        ValueError: a missing column, no rows at all, or an unknown rule.
+    """
+    style.need_columns(history, ("row", "seed", "epoch", "val_accuracy", "test_accuracy"), "the result of records.history")
+    panels = _trainings(history, rows)
+    if not panels:
+        raise ValueError("There is nothing to draw: the history is empty; train something first, or name rows.")
+    columns = min(_COLUMNS, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    alt = "Validation and test accuracy per epoch of " + ", ".join(_label(row) for row in panels) + "."
+    size = {1: 2.6, 2: 2.2}.get(columns, 1.55)
+    figure, grid = style.new(size * lines + 0.55, alt, rows=lines, columns=columns, squeeze=False, sharex=True, sharey=True)
+    used, counts = [], []
+    for axes, row in zip(grid.flat, panels):
+        rules = _rules(row) if selections is None else list(selections)
+        used += [rule for rule in rules if rule not in used]
+        axes.set_title(textwrap.fill(_label(row), 26 if columns == _COLUMNS else 50))
+        counts.append(_panel(axes, history[history["row"] == row], rules))
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for column in range(columns):  # the lowest panel of each column carries the axis
+        lowest = grid[max(r for r in range(lines) if r * columns + column < len(panels)), column]
+        lowest.set_xlabel("epoch")
+        lowest.xaxis.set_tick_params(labelbottom=True)
+    grid[0, 0].set_ylim(0, 104)
+    last = int(history["epoch"].max()) if len(history) else 10
+    grid[0, 0].set_xlim(1 - 0.04 * last, last * 1.04)
+    grid[0, 0].xaxis.get_major_locator().set_params(integer=True)
+    figure.supylabel("accuracy (%)", fontsize=8)
+    _legend(figure, used, [count for count in counts if count], diverged=any(axes.findobj(_is_cross) for axes in grid.flat))
+    return figure
+
+
+def _panel(axes, history, rules):
+    """Draw one training; return how many of its seeds finished."""
+    if not len(history):
+        style.say(axes, "no records yet")
+        return 0
+    ends = history.groupby("seed")["epoch"].max()
+    if "status" in history:
+        finished = history.loc[history["status"] == "done", "seed"].unique()
+    else:
+        finished = ends.index[ends == ends.max()]
+    alone = len(ends) == 1
+    for seed, run in history.sort_values("epoch").groupby("seed"):
+        values = list(run["val_accuracy"])
+        marks = {rule: selection.select(values, 100, rule) for rule in rules} if seed in finished else {}
+        for column, color in _SPLITS:
+            axes.plot(run["epoch"], run[column], color=color, linewidth=1.4 if alone else 0.5,
+                      alpha=1 if alone else 0.45, zorder=2, gid="seed")  # fmt: skip
+            if seed not in finished:
+                axes.plot(run["epoch"].iloc[-1:], run[column].iloc[-1:], "x", color=color, zorder=4, gid="diverged")
+            for rule, index in marks.items():
+                axes.plot(run["epoch"].iloc[[index]], run[column].iloc[[index]], _RULES[rule][0], markersize=3.6, gid=rule,
+                          markerfacecolor="white", markeredgecolor=color, markeredgewidth=0.8, zorder=4)  # fmt: skip
+    if not alone and len(finished):
+        mean = history[history["seed"].isin(finished)].groupby("epoch")[[column for column, _ in _SPLITS]].mean()
+        for column, color in _SPLITS:
+            axes.plot(mean.index, mean[column], color=color, linewidth=1.6, zorder=3, gid="mean")
+    return len(finished)
+
+
+def _is_cross(artist):
+    return artist.get_gid() == "diverged"
+
+
+def _legend(figure, used, counts, diverged):
+    look = {"linestyle": "none", "color": style.OURS, "markersize": 4.5}
+    handles = [
+        Line2D([], [], color=style.VALIDATION, label="validation"),
+        Line2D([], [], color=style.TEST, label="test"),
+        *(Line2D([], [], marker=_RULES[rule][0], markerfacecolor="white", label=_RULES[rule][1], **look) for rule in used),
+    ]
+    if diverged:
+        handles.append(Line2D([], [], marker="x", label="diverged", **look))
+    title = None
+    if max(counts, default=0) > 1:
+        many = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+        title = f"thin: one seed; bold: mean of {many} seeds"
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=7.5)
+
+
+def _trainings(history, rows):
+    order = [row.id for row in protocol.TABLE2 if row.id == row.training]
+    if rows is None:
+        present = list(history["row"].unique())
+        return [row for row in order if row in present] + [row for row in present if row not in order]
+    read = {row.id: row.training for row in protocol.TABLE2}
+    return list(dict.fromkeys(read.get(row, row) for row in rows))
+
+
+def _rules(row):
+    return [known.selection for known in protocol.TABLE2 if known.training == row] or ["best-validation"]
+
+
+def _label(row):
+    label = next((known.label for known in protocol.TABLE2 if known.id == row), row)
+    return label.replace("Standard Training Procedure", "Standard training")

@@ -1,0 +1,107 @@
+"""Distances that decide: of the test colour to the class colours, of an anchor to its neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mnistmp import benchmark
+from mnistmp.figures import style
+
+_APART = 0.035  # in colour units: dots nearer than this to each other are stacked
+
+
+@style.styled
+def color_distances(candidates: Mapping[str, tuple[Any, Any]]) -> style.Figure:
+    """How far a test colour is from each of the ten class colours; one line per candidate.
+
+    Section 3.2 asks that no class colour be nearer to the test colour than all others: a line that
+    has a single dot at its left end breaks this, and that class will attract the test digits.
+
+    Args:
+        candidates: name -> (test colour, palette): RGB of 0 to 255, (3,) and (10, 3).
+
+    Raises:
+        ValueError: no candidate, or a palette that is none.
+    """
+    if not candidates:
+        raise ValueError("There is nothing to show; give a dictionary of names and (test colour, palette).")
+    alt = "Distances of a test colour to the ten class colours: " + "; ".join(candidates) + "."
+    figure, axes = style.new(0.95 * len(candidates) + 0.45, alt)
+    for line, (name, (color, palette)) in enumerate(candidates.items()):
+        palette = benchmark.as_palette(palette).double() / 255
+        color = torch.as_tensor(color).double() / 255
+        distances = (palette - color).norm(dim=1)
+        axes.axhline(line, color="#E4E4E4", linewidth=0.8, zorder=0)
+        axes.scatter([0], [line], s=190, color=[color.tolist()], edgecolors="black", linewidths=0.7, clip_on=False, zorder=3)
+        for label, height in _stacked(distances.tolist()):
+            x, dot = float(distances[label]), palette[label].tolist()
+            axes.scatter([x], [line - height], s=85, color=[dot], edgecolors="black", linewidths=0.5, zorder=3)
+            dark = np.dot(dot, (0.3, 0.59, 0.11)) < 0.5
+            axes.text(x, line - height, str(label), ha="center", va="center_baseline", fontsize=6.5, fontweight="bold",
+                      color="white" if dark else "black", zorder=4)  # fmt: skip
+    axes.set(xlim=(0, 1.75), ylim=(len(candidates) - 0.45, -0.55), xlabel="distance to the test colour (edge of the RGB cube = 1)")
+    axes.set_yticks(range(len(candidates)), list(candidates))
+    axes.tick_params(axis="y", length=0, pad=9)
+    axes.spines["left"].set_visible(False)
+    axes.grid(False, axis="y")
+    return figure
+
+
+def _stacked(distances: Sequence[float], step: float = 0.17) -> list[tuple[int, float]]:
+    # (label, height) of every dot; dots of about the same distance form a column around the line.
+    columns: list[list[int]] = []
+    for label in sorted(range(len(distances)), key=lambda label: distances[label]):
+        if columns and distances[label] - distances[columns[-1][0]] < _APART:
+            columns[-1].append(label)
+        else:
+            columns.append([label])
+    return [(label, step * (place - (len(column) - 1) / 2)) for column in columns for place, label in enumerate(sorted(column))]
+
+
+@style.styled
+def neighbour_distances(groups: Mapping[str, tuple[Any, Any]], margins: Sequence[float] = (0.2, 0.6, 0.9)) -> style.Figure:
+    """Every anchor of a batch at its distance to the nearest negative and to the nearest positive.
+
+    Below the line of a margin m, d(anchor, positive) < m d(anchor, negative): the condition of Eq. 1
+    holds and the loss pushes the anchor.
+
+    Args:
+        groups: title -> (to_positive, to_negative), each (N,), as of `losses.nearest_neighbours`;
+            anchors without a positive or without a negative are left out.
+        margins: finite, a line each.
+
+    Raises:
+        ValueError: no group, or distances of different lengths.
+    """
+    if not groups:
+        raise ValueError("There is nothing to show; give a dictionary of titles and (to_positive, to_negative).")
+    known = {title: _finite(title, *pair) for title, pair in groups.items()}
+    alt = "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: " + ", ".join(groups) + "."
+    figure, grid = style.new(2.5, alt, width=style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
+    reach = 1.08 * max(float(pair.max(initial=1e-9)) for pair in known.values())
+    for axes, (title, (positive, negative)) in zip(grid.flat, known.items()):
+        for margin in margins:
+            steep = margin > 1  # leaves the square through its upper side
+            axes.plot([0, reach], [0, margin * reach], color=style.PAPER, linewidth=0.8, zorder=1)
+            end = (0.97 * reach / margin, 0.97 * reach) if steep else (0.97 * reach, 0.97 * margin * reach)
+            axes.text(*end, f"m = {margin:g}", rotation=math.degrees(math.atan(margin)), rotation_mode="anchor",
+                      ha="right", va="bottom", fontsize=6.5, color="#505050")  # fmt: skip
+        axes.scatter(negative, positive, s=9, color=style.OURS, alpha=0.6, linewidths=0, zorder=2)
+        # Both axes alike: the slope of a line is its margin.
+        axes.set(title=title, xlim=(0, reach), ylim=(0, reach), xlabel="to the nearest negative", aspect="equal")
+        axes.locator_params(nbins=4)
+    grid[0, 0].set_ylabel("to the nearest positive")
+    return figure
+
+
+def _finite(title: str, positive: Any, negative: Any) -> np.ndarray:
+    positive, negative = style.array(positive).astype(float), style.array(negative).astype(float)
+    if positive.shape != negative.shape or positive.ndim != 1:
+        raise ValueError(f"{title!r} has distances {positive.shape} and {negative.shape}; both must be (N,).")
+    both = np.stack([positive, negative])
+    return both[:, np.isfinite(both).all(0)]

@@ -1,0 +1,148 @@
+"""Accuracy against the margin of the reverse contrastive loss, and against a method's weight."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from mnistmp.figures import style
+
+_COLUMNS = ("id", "n", "val_mean", "val_std", "test_mean", "test_std")
+_ASIDE = 0.006  # ours and the paper's points stand this far beside their margin
+
+
+@style.styled
+def margin_curve(table: pd.DataFrame) -> style.Figure:
+    """Validation and test accuracy against the margin m, ours beside the paper's.
+
+    Args:
+        table: as of `report.table2`: percent; a row `rcl-m<number>` or `rcl-inf` per margin, and
+            `standard` for the dashed line. Rows without a run (n = 0) show the paper's point
+            alone, rows that the paper does not have show ours alone. Error bars are standard
+            deviations over seeds, n of them; one seed has none.
+
+    Raises:
+        ValueError: a column or every margin is missing.
+    """
+    style.need_columns(table, _COLUMNS, "the result of report.table2")
+    rows = table.assign(margin=table["id"].map(_margin)).dropna(subset="margin").sort_values("margin")
+    if not len(rows):
+        raise ValueError("The table has no margin; give a table with rows such as rcl-m0.9 and rcl-inf.")
+    finite = rows["margin"][rows["margin"] < math.inf]
+    at_infinity = (finite.max() if len(finite) else 0.0) + 0.2
+    rows["x"] = rows["margin"].where(rows["margin"] < math.inf, at_infinity)
+
+    alt = "Validation and test accuracy against the margin m of the reverse contrastive loss, ours beside the paper's."
+    figure, (top, bottom) = style.new(3.4, alt, rows=2, sharex=True, height_ratios=(1, 2))
+    for axes, split, color in ((top, "val", style.VALIDATION), (bottom, "test", style.TEST)):
+        ours = rows[rows[f"{split}_mean"].notna()]
+        solid, dotted = ours[ours["margin"] < math.inf], ours[-2:]
+        axes.plot(solid["x"] - _ASIDE, solid[f"{split}_mean"], color=color, zorder=2)
+        if len(solid) < len(ours):  # dotted towards infinity, which is no number on this axis
+            axes.plot(dotted["x"] - _ASIDE, dotted[f"{split}_mean"], color=color, linestyle=(0, (1, 1.5)), zorder=2)
+        bars(axes, ours["x"] - _ASIDE, ours[f"{split}_mean"], ours[f"{split}_std"], color=color, zorder=4, **style.OURS_MARKER)
+        if f"paper_{split}_mean" in rows:
+            mean, std = (rows[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
+            bars(axes, rows["x"] + _ASIDE, mean, std, zorder=3, **style.PAPER_MARKER)
+        standard = table.loc[table["id"] == "standard", f"{split}_mean"]
+        if standard.notna().any():
+            axes.axhline(standard.iloc[0], color=color, linestyle=(0, (5, 3)), linewidth=0.9, zorder=1)
+        axes.set_ylabel(f"{'Validation' if split == 'val' else 'Test'}\naccuracy (%)")
+    bottom.set(xlabel="margin m", ylim=(0, 100), xlim=(rows["x"].min() - 0.06, rows["x"].max() + 0.06))
+    bottom.set_xticks(rows["x"], ["∞" if margin == math.inf else f"{margin:g}" for margin in rows["margin"]])
+    top.set_ylim(top=100 + 0.04 * (100 - top.get_ylim()[0]))
+    if len(finite) < len(rows):
+        _break_axis(figure, (top, bottom), at_infinity - 0.1)
+    handles = [
+        Line2D([], [], color=style.OURS, label=seeds_note(rows["n"][rows["n"] > 0]), **style.OURS_MARKER),
+        Line2D([], [], linestyle="none", label=paper_note(table), **style.PAPER_MARKER),
+    ]
+    if standard.notna().any():
+        handles.append(Line2D([], [], color=style.OURS, linestyle=(0, (5, 3)), linewidth=0.9, label="ours, standard training"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _margin(row_id: str) -> float:
+    match = re.fullmatch(r"rcl-(?:m(\d*\.?\d+)|m?(inf))", str(row_id))
+    return float(match[1] or match[2]) if match else math.nan
+
+
+def seeds_note(counts: pd.Series) -> str:
+    """The legend's words for ours, with how many seeds stand behind a point."""
+    if not len(counts):
+        return "ours: no records yet"
+    low, high = int(counts.min()), int(counts.max())
+    if high == 1:
+        return "ours (1 seed)"
+    return f"ours ± std ({high} seeds)" if low == high else f"ours ± std ({low} to {high} seeds)"
+
+
+def paper_note(table: pd.DataFrame) -> str:
+    """The legend's words for the paper's, which are never those of other digits."""
+    where = "" if table.attrs.get("dataset", "mnist") == "mnist" else ", on MNIST,"
+    return f"paper{where} ± std (10 runs)"
+
+
+def bars(axes: Any, x: Any, y: Any, std: Any, horizontal: bool = False, **look: Any) -> None:
+    """Markers with error bars; where the standard deviation is unknown, with one seed, without a bar."""
+    known = {"xerr" if horizontal else "yerr": np.nan_to_num(np.asarray(std, float))}
+    axes.errorbar(np.asarray(x, float), np.asarray(y, float), linestyle="none", elinewidth=1.0, **known, **look)
+
+
+def _break_axis(figure: Any, panels: Any, x: float) -> None:
+    for axes in panels:  # a white gap and two strokes in the axis: what follows is not to scale
+        place = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot([x - 0.008, x + 0.008], [0, 0], color="white", linewidth=3, zorder=5, **place)
+        look = {"marker": [(-0.5, -1), (0.5, 1)], "markersize": 6, "color": "#404040", "linestyle": "none"}
+        axes.plot([x - 0.008, x + 0.008], [0, 0], markeredgewidth=0.8, zorder=6, **look, **place)
+
+
+@style.styled
+def weight_grid(
+    table: pd.DataFrame, picked: float | None = None, paper: float | None = None, collapse_below: float | None = None
+) -> style.Figure:
+    """Validation accuracy against the weight of a method's extra term, and which weight was picked.
+
+    Args:
+        table: columns `weight` (> 0) and `val_accuracy` in percent, NaN where the training
+            diverged; a row per run, so that several seeds per weight show as mean and points.
+        picked: the weight that the rule picks.
+        paper: the paper's weight.
+        collapse_below: the validation accuracy below which it counts as collapsed.
+
+    Raises:
+        ValueError: a missing column, no row, or a weight that is not positive.
+    """
+    style.need_columns(table, ("weight", "val_accuracy"), "columns weight and val_accuracy")
+    if not len(table) or not (table["weight"] > 0).all():
+        raise ValueError("The grid of weights is empty or has a weight that is not positive; give weights above 0.")
+    alt = "Validation accuracy against the weight of the method's extra term; the picked weight and the paper's are marked."
+    figure, axes = style.new(2.6, alt)
+    mean = table.groupby("weight")["val_accuracy"].mean()
+    if table["weight"].duplicated().any():
+        axes.plot(table["weight"], table["val_accuracy"], ".", color=style.VALIDATION, alpha=0.5, markersize=4, label="one seed")
+    axes.plot(mean.index, mean, color=style.VALIDATION, zorder=3, label="ours", **style.OURS_MARKER)
+    lost = mean.index[mean.isna()]
+    if len(lost):
+        axes.plot(lost, [0.03] * len(lost), "x", color=style.OURS, transform=axes.get_xaxis_transform(), label="diverged")
+    if collapse_below is not None:
+        axes.axhspan(-1, collapse_below, color=style.NEUTRAL, alpha=0.25, linewidth=0, zorder=0)
+        axes.axhline(collapse_below, color=style.PAPER, linewidth=0.7, label=f"collapse: below {collapse_below:g} %")
+    if picked is not None:
+        axes.plot([picked], [mean.get(picked, math.nan)], "o", markersize=11, markerfacecolor="none",
+                  markeredgecolor=style.OURS, label=f"picked: {picked:g}")  # fmt: skip
+    if paper is not None:
+        axes.axvline(paper, color=style.PAPER, linestyle=(0, (5, 3)), linewidth=0.9, zorder=1, label=f"paper: {paper:g}")
+    axes.set_xscale("log")
+    axes.set_xticks(mean.index, [f"{weight:g}" for weight in mean.index])
+    axes.minorticks_off()
+    low = np.nanmin([*table["val_accuracy"], 100 if collapse_below is None else collapse_below])
+    axes.set(xlabel="weight", ylabel="Validation accuracy (%)", ylim=(low - 0.12 * (101 - low), 100 + 0.06 * (101 - low)))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

@@ -1,0 +1,74 @@
+"""Plain plots that several notebooks need: lines over a quantity, and a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mnistmp.figures import style
+
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)))
+
+
+@style.styled
+def lines(
+    table: pd.DataFrame,
+    ylabel: str,
+    references: Mapping[str, float] | None = None,
+    colors: Sequence[str] | None = None,
+    ylim: tuple[float | None, float | None] = (None, None),
+) -> style.Figure:
+    """A line per column of a table, over its index.
+
+    Args:
+        table: numbers; the index's name is the label of the x axis, the columns' names the legend.
+        ylabel: what the numbers are, with their unit.
+        references: label -> height of a dashed grey line, such as what guessing gives.
+        colors: one per column, for instance `figures.VALIDATION` and `figures.TEST`; None for the style's own.
+        ylim: lowest and highest value shown; None to fit the data.
+
+    Raises:
+        ValueError: no numbers, or colors that do not fit the columns.
+    """
+    if not table.size:
+        raise ValueError("There is nothing to draw: the table has no rows or no columns.")
+    if colors is not None and len(colors) != table.shape[1]:
+        raise ValueError(f"There are {len(colors)} colors for {table.shape[1]} columns; give one for each.")
+    names = [str(column) for column in table.columns]
+    figure, axes = style.new(2.4, f"{ylabel} over {table.index.name or 'the index'}: {', '.join(names)}.")
+    marker = "o" if len(table) <= 30 else None
+    for at, name in enumerate(names):
+        axes.plot(table.index, table.iloc[:, at], label=name, marker=marker, markersize=3, linestyle=_DASHES[at % len(_DASHES)],
+                  color=colors[at] if colors is not None else f"C{at % 8}", zorder=3)  # fmt: skip
+    for label, height in (references or {}).items():
+        axes.axhline(height, color=style.PAPER, linewidth=0.8, linestyle=(0, (5, 3)), label=label, zorder=1)
+    axes.set(xlabel=table.index.name or "", ylabel=ylabel, ylim=ylim)
+    if pd.api.types.is_integer_dtype(table.index):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@style.styled
+def histogram(values: Any, xlabel: str, bins: int | Sequence[float] = 20, ylabel: str = "count") -> style.Figure:
+    """How often each value occurs.
+
+    Args:
+        values: numbers of any shape.
+        bins: how many intervals of equal width, or their edges.
+
+    Raises:
+        ValueError: no finite value.
+    """
+    values = style.array(values).astype(float).ravel()
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise ValueError("There are no finite values to count.")
+    figure, axes = style.new(2.0, f"Histogram of {len(values)} values: {xlabel}.", width=4.2)
+    axes.hist(values, bins, color="C0", edgecolor="white", linewidth=0.5, zorder=2)
+    axes.grid(False, axis="x")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return figure

@@ -1,0 +1,58 @@
+"""Table 2 as a picture."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from mnistmp.figures import style
+from mnistmp.figures.margins import bars, paper_note, seeds_note
+
+_COLUMNS = ("id", "label", "n", "val_mean", "val_std", "test_mean", "test_std")
+
+
+@style.styled
+def table_figure(table: pd.DataFrame) -> style.Figure:
+    """Table 2 as a forest plot: every row's mean ± standard deviation, ours above the paper's.
+
+    Args:
+        table: as of `report.table2`, in percent, a line per row from top to bottom. A row
+            without records (n = 0) shows the paper's points alone, a row that the paper does
+            not have shows ours alone.
+
+    Raises:
+        ValueError: a missing column, or no row.
+    """
+    style.need_columns(table, _COLUMNS, "the result of report.table2")
+    if not len(table):
+        raise ValueError("The table has no rows; give the result of report.table2.")
+    y = pd.Series(range(len(table)), index=table.index)
+    alt = "Test and validation accuracy of every row of Table 2, mean and standard deviation, ours beside the paper's."
+    figure, panels = style.new(0.25 * len(table) + 0.75, alt, columns=2, sharey=True, width_ratios=(2, 1))
+    for axes, split, color in zip(panels, ("test", "val"), (style.TEST, style.VALIDATION)):
+        for at in y[::2]:
+            axes.axhspan(at - 0.5, at + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+        if f"paper_{split}_mean" in table:
+            mean, std = (table[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
+            bars(axes, mean, y + 0.17, std, horizontal=True, zorder=2, **style.PAPER_MARKER)
+        mean, std = table[f"{split}_mean"], table[f"{split}_std"]
+        bars(axes, mean, y - 0.17, std, horizontal=True, color=color, zorder=3, **style.OURS_MARKER)
+        axes.grid(False, axis="y")
+        axes.set_xlabel("Test accuracy (%)" if split == "test" else "Validation accuracy (%)")
+    panels[0].set(xlim=(0, 102), ylim=(len(table) - 0.5, -0.5))
+    panels[0].set_yticks(y, [_two_lines(label) for label in table["label"]])
+    panels[0].tick_params(axis="y", length=0)
+    panels[1].tick_params(axis="y", length=0)
+    panels[1].set_xlim(right=100 + 0.03 * (100 - panels[1].get_xlim()[0]))
+    handles = [
+        Line2D([], [], color=style.OURS, label=seeds_note(table["n"][table["n"] > 0]), **style.OURS_MARKER),
+        Line2D([], [], linestyle="-", label=paper_note(table), **style.PAPER_MARKER),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    return figure
+
+
+def _two_lines(label: str) -> str:
+    for second in (" (with ", " on the "):  # as the paper breaks them
+        label = label.replace(second, "\n" + second[1:])
+    return label

@@ -1,0 +1,63 @@
+"""Which device, precision and computation path a run takes on this machine."""
+
+from __future__ import annotations
+
+import torch
+
+from mnistmp import kernels, protocol, records
+from mnistmp.spec import SpecError
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, else a GPU if there is one, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def path_name(device: torch.device) -> str:
+    """Name of the computation path, part of the record: results are bit-equal only within one."""
+    if device.type != "cpu":
+        return f"{device.type}-eager"
+    return "cpu-numba" if kernels.available() else "cpu-eager"
+
+
+def native_bfloat16(device: str | torch.device | None = None) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; where it does not, float32 is faster."""
+    device = pick_device(device)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def resolve_precision(preset_name: str, requested: str | None = None) -> str:
+    """The precision to run a preset at: as asked, else the preset's own.
+
+    "auto" goes on with the precision of the records that are there; on a fresh start it is
+    bfloat16 where the device multiplies it natively, else float32.
+
+    Raises:
+        SpecError: another precision than that of the preset's records is asked for.
+    """
+    recorded = set(records.load(preset_name)["precision"])
+    wanted = requested or protocol.preset(preset_name).precision
+    if requested and recorded - {requested}:
+        raise SpecError(
+            f"results/{preset_name} holds {', '.join(sorted(recorded))} records, and {requested} is asked for; one table "
+            f"takes one precision, so leave --precision out or set MNISTMP_RESULTS to another folder."
+        )
+    if wanted != "auto":
+        return wanted
+    if len(recorded) == 1:
+        return recorded.pop()
+    return "bfloat16" if native_bfloat16() else "float32"
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment variables under which a training process on a CPU runs best.
+
+    One thread each: two processes of one thread do more than one process of two. glibc's
+    allocator keeps what it has instead of returning it to the system after each step (page
+    faults cost a tenth of the time), and asks for huge pages. Other systems ignore these.
+    """
+    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    malloc = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
+    return {**threads, "GLIBC_TUNABLES": malloc}

@@ -1,0 +1,169 @@
+"""What a batch has to do: runs, grouped into units of one process each, and how long that takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mnistmp import protocol, records, training
+from mnistmp.environment import device_name
+from mnistmp.progress import OVERHEAD
+from mnistmp.spec import RunSpec
+from mnistmp.unit import Unit
+
+class BatchError(ValueError):
+    """Work that cannot begin: one sentence with what is wrong and what to do."""
+
+
+def plan(
+    preset: str, rows: str = "all", seeds: str | None = None, precision: str | None = None, shard: str | None = None
+) -> list[RunSpec]:
+    """The runs asked for, recorded or not.
+
+    Args:
+        rows, seeds: as on the command line; None for the preset's own seeds.
+        precision: None for that of the preset, or of its records.
+        shard: "I/N", I from 0: every N-th run, of the full plan so that shards stay the same
+            whatever is recorded meanwhile.
+
+    Raises:
+        SpecError, BatchError: anything that cannot be, or a precision other than that of the records.
+    """
+    resolved = training.resolve_precision(preset, precision)
+    specs = protocol.plan(preset, rows=rows, seeds=seeds, precision=resolved)
+    if shard is None:
+        return specs
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    if not match or not int(match[1]) < int(match[2]):
+        raise BatchError(f"shard {shard!r} cannot be; write I/N with I from 0 to N - 1, for example 0/4 to 3/4.")
+    return specs[int(match[1]) :: int(match[2])]
+
+
+def missing(specs: Sequence[RunSpec], preset: str, table: pd.DataFrame | None = None) -> list[RunSpec]:
+    """Those without a record.
+
+    Args:
+        table: `records.load(preset)`, if at hand.
+
+    Raises:
+        RecordError: any record of the preset that cannot be used, or is of another spec: nothing
+            should be trained beside it.
+        BatchError: the preset's records are of another precision.
+    """
+    table = records.load(preset) if table is None else table
+    there = {(row, seed): (key, precision) for row, seed, key, precision in
+             zip(table["row"], table["seed"], table["key"], table["precision"])}  # fmt: skip
+    asked = {spec.precision for spec in specs}
+    other = sorted({precision for _, precision in there.values()} - asked)
+    if specs and other:
+        raise BatchError(
+            f"The records of preset {preset} are of {other[0]} precision and {asked.pop()} would be added; go on with "
+            f"--precision {other[0]}, or give these runs a folder of their own with --results."
+        )
+    left = []
+    for spec in specs:
+        found = there.get((spec.row, spec.seed))
+        if found is None:
+            left.append(spec)
+        elif found[0] != spec.key():
+            records.find(spec, preset)  # raises, with what differs
+    return left
+
+
+def plan_units(specs: Sequence[RunSpec], preset: str, jobs: int = 1, notebooks: Path | None = None) -> list[Unit]:
+    """Units for runs that have no record: some rows of one notebook at some seeds, low seeds and long units first.
+
+    A unit holds exactly rows x seeds, since these two names are all that its notebook is told.
+
+    Args:
+        notebooks: folder of the notebooks; None to train without.
+
+    Raises:
+        BatchError: a notebook that should train is not there.
+    """
+    size = _most_per_unit(specs)
+    if jobs > 1:  # enough units that none waits long for the last
+        size = max(1, min(size, len(specs) // (2 * jobs)))
+    by_notebook: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        by_notebook.setdefault("" if notebooks is None else protocol.row(spec.row).notebook, []).append(spec)
+    blocks = [(notebook, block) for notebook, some in by_notebook.items() for block in _blocks(some, size)]
+    units = [_unit(notebook, block, preset, notebooks) for notebook, block in blocks]
+    absent = sorted({unit.notebook for unit in units if unit.notebook and not Path(unit.notebook).is_file()})
+    if absent:
+        raise BatchError(f"{absent[0]} is missing; restore it, or train without notebooks: mnistmp run.")
+    return sorted(units, key=lambda unit: (unit.specs[0].seed, -len(unit.specs)))
+
+
+def _most_per_unit(specs: Sequence[RunSpec]) -> int:
+    # A kernel takes seconds to start. Trainings that take minutes each have one of their own;
+    # shorter ones share it.
+    if training.pick_device().type != "cpu":
+        return 15
+    return 6 if all(spec.dataset == "digits" for spec in specs) else 1
+
+
+def _blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
+    """Specs in blocks of some rows x some seeds, of about `size` at most."""
+    by_seed: dict[int, list[RunSpec]] = {}
+    for spec in specs:
+        by_seed.setdefault(spec.seed, []).append(spec)
+    blocks: list[list[RunSpec]] = []
+    rows_before: list[str] = []
+    for seed in sorted(by_seed):
+        of_seed = by_seed[seed]
+        rows = [spec.row for spec in of_seed]
+        if rows == rows_before and len(blocks[-1]) + len(rows) <= size:
+            blocks[-1] += of_seed
+            continue
+        number = -(-len(rows) // size)
+        blocks += [of_seed[len(rows) * part // number : len(rows) * (part + 1) // number] for part in range(number)]
+        rows_before = rows if number == 1 else []
+    return blocks
+
+
+def _unit(notebook: str, specs: list[RunSpec], preset: str, folder: Path | None) -> Unit:
+    rows, seeds = list(dict.fromkeys(spec.row for spec in specs)), sorted({spec.seed for spec in specs})
+    more = f"-and-{len(rows) - 1}-more" if len(rows) > 1 else ""
+    shown = ", ".join(rows) if len(rows) <= 3 else f"{rows[0]} and {len(rows) - 1} more"
+    seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {','.join(map(str, seeds))}"
+    return Unit(
+        name=f"{notebook[:2] or 'run'}-{rows[0]}{more}-seed-{'-'.join(map(str, seeds))}",
+        label=f"{notebook[:2]} {shown} {seed}".strip(),
+        preset=preset,
+        notebook=str(folder / f"{notebook}.ipynb") if folder else "",
+        seeds=",".join(map(str, seeds)),
+        rows=",".join(rows),
+        specs=tuple(specs),
+    )
+
+
+def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[RunSpec, float]:
+    """Seconds each run should take: as recorded on this machine, else measured now in a few steps per method."""
+    device = training.pick_device()
+    same = {"device": device_name(device), "path": training.path_name(device), "threads": 1, "status": "done"}
+    here = table[(table[list(same)] == list(same.values())).all(axis=1)]
+    recorded = here.groupby("row")["seconds"].median()
+    measured: dict[tuple, float] = {}
+    seconds = {}
+    for spec in specs:
+        if spec.row in recorded:
+            seconds[spec] = float(recorded[spec.row])
+            continue
+        kind = (spec.method, spec.dataset, spec.precision, spec.epochs, spec.batch_size)
+        if kind not in measured:
+            measured[kind] = training.estimate_seconds(spec)
+        seconds[spec] = measured[kind]
+    return seconds
+
+
+def makespan(units: Sequence[Unit], seconds: dict[RunSpec, float], jobs: int) -> float:
+    """Seconds until the last of `jobs` workers is done, each taking the next unit when it is free."""
+    busy_until = [0.0] * max(jobs, 1)
+    for unit in units:
+        busy_until.sort()
+        busy_until[0] += OVERHEAD + sum(seconds[spec] for spec in unit.specs)
+    return max(busy_until) if units else 0.0

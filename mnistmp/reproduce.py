@@ -1,0 +1,182 @@
+"""The pipeline behind `mnistmp reproduce`: train what is missing, execute the notebooks, write the tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mnistmp import batch, data, notebooks, paths, planning, protocol, records
+from mnistmp.attempts import Outcome
+from mnistmp.progress import about
+from mnistmp.spec import RunSpec
+from mnistmp.unit import Unit
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked for on the command line, checked, and what of it is still to do.
+
+    Attributes:
+        specs, todo: all runs asked for, and those without a record.
+        units: the work that records them.
+        table: the records there are, see `records.load`.
+        folder: of the notebooks; None to train without.
+        part: a shard of the whole, after which nothing is shown yet.
+    """
+
+    preset: str
+    rows: str
+    jobs: int
+    specs: Sequence[RunSpec]
+    todo: Sequence[RunSpec]
+    units: Sequence[Unit]
+    table: pd.DataFrame
+    folder: Path | None
+    part: bool
+
+    @property
+    def precision(self) -> str | None:
+        return self.specs[0].precision if self.specs else None
+
+
+def prepare(
+    preset: str,
+    rows: str = "all",
+    seeds: str | None = None,
+    *,
+    jobs: int | None = None,
+    precision: str | None = None,
+    shard: str | None = None,
+    folder: Path | None = None,
+) -> Job:
+    """Plan, and check all that can be checked before hours of work.
+
+    Args:
+        preset, rows, seeds, precision, shard: see `planning.plan`.
+        jobs: units at a time; None for as many as suit the machine.
+        folder: of the notebooks; None to train without.
+
+    Raises:
+        ValueError: of our own kinds, one sentence: bad input, an unusable record, a missing notebook.
+    """
+    if jobs is not None and jobs < 1:
+        raise planning.BatchError(f"jobs is {jobs}; at least one unit must run at a time, so give 1 or more.")
+    specs = planning.plan(preset, rows, seeds, precision, shard)
+    table = records.load(preset)
+    todo = planning.missing(specs, preset, table)
+    jobs = jobs or batch.default_jobs()
+    units = planning.plan_units(todo, preset, jobs, folder)
+    if folder is not None:
+        notebooks.find(folder)
+    return Job(preset, rows, jobs, specs, todo, units, table, folder, shard is not None)
+
+
+def dry_run(job: Job) -> int:
+    """Say what would be done and how long it would take; do nothing."""
+    seconds = planning.estimate(job.todo, job.table)
+    for unit in job.units:
+        print(f"{unit.label}  {about(sum(seconds[spec] for spec in unit.specs))}")
+    print(_opening(job))
+    if job.units:
+        print(f"{about(planning.makespan(job.units, seconds, job.jobs))} in all".capitalize() + ", for the training.")
+    return 0
+
+
+def train(job: Job) -> list[Outcome]:
+    """Carry out the units of a job."""
+    records.check_writable(job.preset)
+    for dataset in sorted({spec.dataset for spec in job.todo}):
+        data.load(dataset)  # once, before many processes ask for it at the same time
+    print(_opening(job), flush=True)
+    return batch.run_units(job.units, job.jobs, precision=job.precision)
+
+
+def run(job: Job) -> int:
+    """Train without notebooks. 0, or 1 where some of it failed."""
+    return _close(job, train(job))
+
+
+def reproduce(job: Job) -> int:
+    """Train by notebooks, then show what is recorded by notebooks and tables. 0, or 1 where some of it failed."""
+    outcomes = train(job)
+    if job.part:
+        code = _close(job, outcomes)
+        print(f"This was a part; the same command without --shard makes the notebooks, figures and tables of {job.preset}.")
+        return code
+    outcomes += show(job.preset, job.rows, job.folder, job.jobs)
+    problem = None
+    try:
+        table(job.preset)
+    except (OSError, ValueError) as error:  # after hours of work: say it, and where the rest is
+        problem = f"The table could not be written: {error}"
+    print(f"Figures:    {_relative(paths.figures(job.preset))}")
+    print(f"Notebooks:  {_relative(paths.results(job.preset) / 'notebooks')}")
+    code = _close(job, outcomes)
+    if problem:
+        print(problem)
+    return 1 if problem else code
+
+
+def show(preset: str, rows: str, folder: Path, jobs: int, *, again: bool = False) -> list[Outcome]:
+    """Execute, with what is recorded, the notebooks that are out of date, or all of them."""
+    units = notebooks.recorded_units(folder, preset, rows)
+    due = list(units) if again else notebooks.out_of_date(units, preset)
+    if not due:
+        return []
+    print(f"{len(due)} notebooks show what is recorded.", flush=True)
+    outcomes = batch.run_units(due, jobs)
+    notebooks.remember([outcome.unit for outcome in outcomes if not outcome.problem], preset)
+    return outcomes
+
+
+def table(preset: str) -> str:
+    """Print Table 2 from the records, write it, and say where; return it as Markdown.
+
+    Raises:
+        BatchError: the preset has no record.
+    """
+    from mnistmp import report
+
+    found = records.load(preset)
+    if found.empty:
+        others = [name for name in protocol.PRESETS if (paths.results(name) / "runs").is_dir() and name != preset]
+        instead = f", or choose --preset {' or '.join(others)}" if others else ""
+        raise planning.BatchError(f"Preset {preset} has no records yet; run mnistmp reproduce --preset {preset}{instead}.")
+    table2 = report.table2(found)
+    text = report.to_markdown(table2, preset)
+    print("\n" + text)
+    files = report.write(table2, preset)
+    print(f"Table:      {', '.join(_relative(path) for path in files.values())}")
+    return text
+
+
+def _opening(job: Job) -> str:
+    done = len(job.specs) - len(job.todo)
+    words = f"{job.preset} ({protocol.preset(job.preset).note}): {done} of {len(job.specs)} trainings recorded"
+    if not job.todo:
+        return f"{words}, nothing to train."
+    units = f"{len(job.units)} units of {'papermill' if job.folder else 'work'}"
+    return f"{words}, {len(job.todo)} to do in {units}, {job.jobs} at a time, {job.precision}."
+
+
+def _close(job: Job, outcomes: Sequence[Outcome]) -> int:
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    left = len(planning.missing(job.specs, job.preset))
+    print(f"{len(job.specs) - left} of {len(job.specs)} trainings are recorded in {_relative(paths.results(job.preset))}.")
+    if failed:
+        print(f"{len(failed)} of {len(outcomes)} units failed; the same command tries them again:")
+        for outcome in failed:
+            where = f", see {_relative(outcome.look)}" if outcome.look else ""
+            print(f"  {outcome.unit.label}: {outcome.problem}{where}")
+    return 1 if failed or left else 0
+
+
+def _relative(path: Path) -> str:
+    try:
+        return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+    except OSError:  # the current folder is gone
+        return str(path)

@@ -1,0 +1,56 @@
+"""Trainings beside Table 2's rows, given as specs: what lacks a record is trained, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mnistmp import batch, data, paths, planning, records
+from mnistmp.spec import RunSpec
+from mnistmp.unit import Unit
+
+
+def train(specs: Sequence[RunSpec], preset: str, jobs: int | None = None) -> list[str]:
+    """Train those without a record, each in a process of its own, and record them.
+
+    What it prints leaves test accuracy out: such runs are there to choose between them.
+
+    Args:
+        specs: any runs of one precision, of rows of their own where they differ from Table 2's.
+        preset: folder of `results/` for the records.
+        jobs: processes at a time; None for as many as suit the machine.
+
+    Returns:
+        What went wrong, a sentence per run that has no record after all; empty if all is well.
+
+    Raises:
+        ValueError: of our own kinds: a record that cannot be used or is of another spec, a folder
+            that cannot be written, missing digits. Nothing is trained then.
+    """
+    records.check_writable(preset)
+    todo = planning.missing(specs, preset)
+    for dataset in sorted({spec.dataset for spec in todo}):
+        data.load(dataset)  # once, before many processes ask for it at the same time
+    print(f"{len(specs) - len(todo)} of {len(specs)} trainings recorded, {len(todo)} to do.", flush=True)
+    outcomes = batch.run_units([_unit(spec, preset) for spec in todo], jobs or batch.default_jobs())
+    return [
+        f"{outcome.unit.label}: {outcome.problem}{f', see {outcome.look}' if outcome.look else ''}"
+        for outcome in outcomes if outcome.problem
+    ]  # fmt: skip
+
+
+def reuse(specs: Sequence[RunSpec], source: str, preset: str) -> None:
+    """Take over what another preset has recorded of exactly these runs.
+
+    Raises:
+        RecordError: a record there that cannot be used.
+    """
+    if source == preset or not (paths.results(source) / "runs").is_dir():
+        return
+    for spec in specs:
+        record = records.find(spec, source)
+        if record is not None:
+            records.save(record, preset)
+
+
+def _unit(spec: RunSpec, preset: str) -> Unit:
+    return Unit(name=f"{spec.row}-seed-{spec.seed}", label=f"{spec.row} seed {spec.seed}", preset=preset, specs=(spec,))

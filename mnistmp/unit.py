@@ -1,0 +1,176 @@
+"""One unit of a batch, and the process that carries it out: `python -m mnistmp.unit ...`.
+
+A unit is one papermill execution of one notebook, or the same trainings without a notebook
+(--direct). It has a process of its own, because papermill changes the working folder of the whole
+process, and so that whatever happens to it happens to nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mnistmp.spec import RunSpec
+
+DONE, FAILED, NOT_STARTED = 0, 1, 75  # exit codes; 75: no cell ran, trying again may help
+START_TIMEOUT = 120  # seconds that a kernel may take to answer on a busy machine
+IOPUB_TIMEOUT = 60  # seconds that its output may take to arrive
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some work of one process. Rows and seeds travel as names, never as values: nothing infinite among them.
+
+    Attributes:
+        name: plain, unique within a batch; its folder under `attempts/`.
+        label: for the progress lines.
+        preset: the folder of `results/` that it works in.
+        notebook: the file to execute; "" to train without one.
+        seeds, rows: go to the notebook, with the preset; without seeds it keeps its own parameters.
+        specs: the runs whose records it promises; without notebook and rows also what it trains.
+        target: file for the executed notebook, cleaned; "" to drop it once all is recorded.
+        strict: refuse a `target` that shows an error or a warning.
+    """
+
+    name: str
+    label: str
+    preset: str
+    notebook: str = ""
+    seeds: str = ""
+    rows: str = ""
+    specs: tuple[RunSpec, ...] = ()
+    target: str = ""
+    strict: bool = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Carry out a unit; 0 when every promised record is there, else 1 or 75 and the reason as last line."""
+    parser = argparse.ArgumentParser(prog="python -m mnistmp.unit", description=__doc__, allow_abbrev=False)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--notebook", type=Path, help="execute this notebook")
+    what.add_argument("--direct", action="store_true", help="train without a notebook; needs no Jupyter")
+    parser.add_argument("--output", type=Path, help="where the executed notebook goes; its folder is the kernel's")
+    parser.add_argument("--preset", default="")
+    parser.add_argument("--seeds", default="")
+    parser.add_argument("--rows", default="")
+    parser.add_argument("--precision")
+    parser.add_argument("--specs", type=Path, help="with --direct: a JSON list of the runs to train instead of rows and seeds")
+    parser.add_argument("--expect", type=Path, nargs="*", default=[], help="records that must exist at the end")
+    parser.add_argument("--lifeline", action="store_true", help="end, with the kernel, when standard input closes")
+    args = parser.parse_args(argv)
+    if args.notebook and not args.output:
+        parser.error("--notebook needs --output")
+    if args.lifeline:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    code, reason = _train(args) if args.direct else _execute(args)
+    missing = [path for path in args.expect if not path.is_file()]
+    if code == DONE and missing:
+        code, reason = FAILED, f"it ended without an error and without recording {missing[0]}"
+    if code != DONE:
+        print(f"mnistmp: {reason}", flush=True)
+    return code
+
+
+def _end_with_parent() -> None:
+    # The parent holds the other end of our standard input: it closes when the parent ends us, and
+    # also when the parent is gone, however it went. No signal can promise that.
+    with contextlib.suppress(ImportError):
+        import psutil
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    with contextlib.suppress(Exception):  # a kernel that this misses ends by itself once we are gone
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+    os._exit(FAILED)
+
+
+def _execute(args: argparse.Namespace) -> tuple[int, str]:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    # papermill fills {} in file names with parameters; ours mean themselves.
+    output = str(args.output.absolute()).replace("{", "{{").replace("}", "}}")
+    given = {"preset": args.preset, "seeds": args.seeds, "rows": args.rows}
+    parameters = {name: value for name, value in given.items() if value}
+    try:
+        notebook = json.loads(args.notebook.read_text(encoding="utf-8"))
+        if args.rows:
+            notebook["cells"] = _until_trained(notebook["cells"])
+        args.output.write_text(json.dumps(notebook), encoding="utf-8")
+        known = papermill.inspect_notebook(output)
+        unknown = [name for name in parameters if name not in known]
+        if unknown:  # papermill would only warn, and the notebook would run with its defaults
+            return FAILED, f"{args.notebook.name} has no parameter {unknown[0]!r} in its parameters cell"
+        papermill.execute_notebook(
+            output, output, parameters, kernel_name="python3", progress_bar=False, cwd=str(args.output.absolute().parent),
+            start_timeout=START_TIMEOUT, iopub_timeout=IOPUB_TIMEOUT,
+        )  # fmt: skip
+        json.loads(args.output.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except papermill.PapermillExecutionError as error:
+        return FAILED, f"In [{error.exec_count}]: {error.ename}: {_first_line(error.evalue)}"
+    except DeadKernelError:
+        reason = "the kernel died (killed, or out of memory)"
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {_first_line(str(error))}"
+    else:
+        return DONE, ""
+    return (NOT_STARTED if _worth_another_try(args.output) else FAILED), reason
+
+
+def _until_trained(cells: list[dict]) -> list[dict]:
+    # What follows the cell tagged "training" shows all that is recorded: executed once, when all is.
+    for place, cell in enumerate(cells, 1):
+        if "training" in cell["metadata"].get("tags", []):
+            return cells[:place]
+    return cells
+
+
+def _train(args: argparse.Namespace) -> tuple[int, str]:
+    from mnistmp import protocol, training
+    from mnistmp.spec import RunSpec
+
+    if args.specs:
+        specs = [RunSpec.from_json(values) for values in json.loads(args.specs.read_text(encoding="utf-8"))]
+    else:
+        specs = protocol.plan(args.preset, rows=args.rows, seeds=args.seeds, precision=args.precision)
+    reason = ""
+    for spec in specs:
+        try:
+            training.train_missing([spec], args.preset)
+        except Exception as error:  # the next training may still work
+            traceback.print_exc()
+            reason = reason or f"{spec.row} seed {spec.seed}: {type(error).__name__}: {_first_line(str(error))}"
+    return (FAILED if reason else DONE), reason
+
+
+def _worth_another_try(output: Path) -> bool:
+    # The kernel never came up: a port was taken, or the machine too busy. Nothing was computed yet.
+    try:
+        cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
+        return not any(cell["metadata"]["papermill"]["start_time"] for cell in cells)
+    except (OSError, ValueError, KeyError, TypeError):  # never begun, or torn: papermill writes in place
+        return False
+
+
+def _refuse(constant: str):
+    raise ValueError(f"the executed notebook holds {constant}, which is not JSON")
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:300] if lines else "no message"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,519 @@
+"""Figures: what is drawn is what was given, nothing overlaps, and the same figure is the same bytes."""
+
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.figure
+import nbclient
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from mnistmp import benchmark, figures, losses, protocol, selection
+from mnistmp.figures import geometry, style
+
+
+TESTS = Path(__file__).resolve().parent
+
+
+def history(seeds=3, epochs=10, rows=None):
+    random = np.random.default_rng(0)
+    lines = []
+    for row in protocol.trainings(rows or "all"):
+        for seed, epoch in itertools.product(range(seeds), range(1, epochs + 1)):
+            val = row.paper[0] - 20 * math.exp(-epoch) + random.normal(0, 0.05)
+            test = np.clip(row.paper[2] + random.normal(0, 5), 0, 100)
+            lines.append((row.id, seed, epoch, round(val, 2), round(float(test), 2)))
+    return pd.DataFrame(lines, columns=["row", "seed", "epoch", "val_accuracy", "test_accuracy"])
+
+
+def table2(n=10, missing=()):
+    random = np.random.default_rng(0)
+    lines = []
+    for row in protocol.TABLE2:
+        count, (val, val_std, test, test_std) = 0 if row.id in missing else n, row.paper
+        known, spread = (0 if count else math.nan), (1 if count > 1 else math.nan)
+        ours = (val + random.normal(0, 0.1) + known, 2 * val_std * spread, test + random.normal(0, 2) + known, test_std * spread)
+        lines.append((row.id, row.label, count, *ours, *row.paper))
+    sides = [f"{split}_{what}" for split in ("val", "test") for what in ("mean", "std")]
+    return pd.DataFrame(lines, columns=["id", "label", "n", *sides, *(f"paper_{side}" for side in sides)])
+
+
+def panel(title="standard, validation", count=400, accuracy=0.8):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, count)
+    predicted = np.where(random.random(count) < accuracy, labels, (labels + 1) % 10)
+    return {"title": title, "xy": random.normal(0, 9, (count, 2)), "labels": labels, "predicted": predicted}
+
+
+def digits(count=60):
+    random = np.random.default_rng(0)
+    images, labels = torch.tensor(random.integers(0, 256, (count, 28, 28)), dtype=torch.uint8), torch.arange(count) % 10
+    return benchmark.colorize(images, labels), labels, benchmark.colorize(images, torch.full_like(labels, benchmark.TEST)), labels
+
+
+def noise(*shape):
+    return np.random.default_rng(0).normal(size=shape)
+
+
+def weights():
+    return pd.DataFrame({"weight": [0.001, 0.01, 0.1, 1, 5, 10], "val_accuracy": [99.9, 99.8, 99.5, 96.2, 21.0, math.nan]})
+
+
+EVERY = {
+    "samples": lambda: figures.samples(*digits()),
+    "samples-20": lambda: figures.samples(*digits(), columns=20),
+    "image-grid": lambda: figures.image_grid(digits()[0][:8], titles=list("abcd"), rows=["original", "shuffled"]),
+    "one-image": lambda: figures.image_grid(digits()[0][:1]),
+    "palette-cube": figures.palette_cube,
+    "push-rule": figures.push_rule,
+    "push-rule-inf": lambda: figures.push_rule(math.inf),
+    "margin-curve": lambda: figures.margin_curve(table2()),
+    "margin-curve-one-seed": lambda: figures.margin_curve(table2(1, missing=["rcl-m0.4", "standard"])),
+    "margin-curve-empty": lambda: figures.margin_curve(table2(0)),
+    "table": lambda: figures.table_figure(table2()),
+    "table-one-seed": lambda: figures.table_figure(table2(1, missing=["jigsaw"])),
+    "table-empty": lambda: figures.table_figure(table2(0)),
+    "curves-1": lambda: figures.training_curves(history(1), ["standard"]),
+    "curves-2": lambda: figures.training_curves(history(), ["standard", "standard-original"]),
+    "curves-15": lambda: figures.training_curves(history()),
+    "curves-none": lambda: figures.training_curves(history()[:0], ["jigsaw", "rsc"]),
+    "latent": lambda: figures.latent_space([panel()] * 5 + [{**panel("later"), "xy": []}]),
+    "latent-2": lambda: figures.latent_space([panel(), panel("standard, test")]),
+    "channel-mutes": lambda: figures.channel_mutes(noise(20, 128) > 0.5, noise(20, 128), labels=[str(i % 10) for i in range(20)]),
+    "singular-values": lambda: figures.singular_values([abs(noise(128))] * 11, [f"epoch {epoch}" for epoch in range(11)]),
+    "covariance": lambda: figures.covariance_matrices(np.cov(noise(64, 99)), np.eye(64), ["Dropout", "Dropout & Covariance"]),
+    "logit-spread": lambda: figures.logit_spread({"standard": 9 * noise(500, 10), "spectral decoupling": noise(500, 10)}),
+    "weight-grid": lambda: figures.weight_grid(weights(), picked=1, paper=1, collapse_below=90),
+}
+
+
+def hashes():
+    """A hash of both files of some figures: images, three dimensions, error bars, bars with long labels, pixels in a PDF."""
+    names = ("samples", "palette-cube", "margin-curve", "table", "latent")
+    built = {name: EVERY[name]() for name in names}
+    return {f"{name}.{kind}": hashlib.sha256(style.render(built[name], kind)).hexdigest() for name in names for kind in ("png", "pdf")}
+
+
+@pytest.fixture(scope="module")
+def built():
+    return {name: build() for name, build in EVERY.items()}
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_overlaps_and_nothing_is_cut_off(built, name, monkeypatch):
+    drawn, draw = {}, mpl.text.Text.draw
+
+    def record(text, renderer):  # what is drawn, while it is drawn: axes hold tick labels that are not
+        draw(text, renderer)
+        if text.get_text().strip() and text.get_visible():
+            drawn[text] = text.get_window_extent(renderer)
+
+    monkeypatch.setattr(mpl.text.Text, "draw", record)
+    built[name].savefig(io.BytesIO(), format="raw", dpi=100)  # draws twice; the second is the one that counts
+    boxes = [(text.get_text(), box) for text, box in drawn.items()]
+    assert boxes or name == "one-image"
+    width, height = (100 * inches for inches in built[name].get_size_inches())
+    for words, box in boxes:
+        assert -1 <= box.x0 and box.x1 <= width + 1 and -1 <= box.y0 and box.y1 <= height + 1, f"{words!r} is cut off"
+    for (first, a), (second, b) in itertools.combinations(boxes, 2):
+        across, up = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert across < 2 or up < 2, f"{first!r} and {second!r} overlap"
+
+
+def test_a_figure_is_described_and_leaves_nothing_behind(built):
+    before = dict(mpl.rcParams)
+    for name, build in EVERY.items():
+        figure = build()
+        assert isinstance(figure, matplotlib.figure.Figure) and figure.alt.endswith("."), name
+        assert figure.get_size_inches()[0] <= style.WIDE, name
+    assert dict(mpl.rcParams) == before
+    if "matplotlib.pyplot" in sys.modules:
+        assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_the_same_bytes_in_another_process_whatever_its_settings():
+    # Another hash seed, another style as default, and pyplot not even imported.
+    code = (
+        "import sys, json, matplotlib; matplotlib.rcParams.update({'font.size': 20, 'figure.facecolor': 'red', 'axes.grid': False})\n"
+        "import test_figures; print(json.dumps(test_figures.hashes())); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == hashes()
+
+
+def test_save(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path))
+    written = figures.save(figures.push_rule(), "push-rule", "digits")
+    assert written == [tmp_path / "digits" / "push-rule.png", tmp_path / "digits" / "push-rule.pdf"]
+    png, pdf = (path.read_bytes() for path in written)
+    assert png.startswith(b"\x89PNG") and b"Software" not in png and b"Date" not in png
+    assert pdf.startswith(b"%PDF") and b"matplotlib" not in pdf.lower() and b"CreationDate" not in pdf and b"/Type3" not in pdf
+    assert figures.save(figures.push_rule(), "push-rule", "digits") == written
+    assert [path.read_bytes() for path in written] == [png, pdf]
+    assert len(list((tmp_path / "digits").iterdir())) == 2
+
+
+def test_save_takes_a_figure_of_the_readers_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path))
+    own = matplotlib.figure.Figure()
+    own.subplots().plot([1, 2])
+    assert all(path.stat().st_size > 1000 for path in figures.save(own, "own", "paper"))
+
+
+def test_save_refuses(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path))
+    with pytest.raises(ValueError, match="name of a figure is '../x'"):
+        figures.save(figures.push_rule(), "../x", "digits")
+    (tmp_path / "digits").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="cannot be written .*MNISTMP_FIGURES"):
+        figures.save(figures.push_rule(), "x", "digits")
+
+
+def test_a_notebook_shows_each_figure_once(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TESTS.parent))
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # with which matplotlib's own figures vanish silently
+    expected = {
+        "from mnistmp import figures\nfigures.push_rule()": 1,
+        "%matplotlib inline\nimport matplotlib.pyplot as plt\nfig = figures.push_rule()\nfig": 1,
+        "fig = figures.push_rule()": 0,
+        "fig = figures.push_rule()\ndisplay(fig)\nplt.show()": 1,
+        "figures.push_rule();": 0,
+    }
+    cells = [nbformat.v4.new_code_cell(source) for source in expected]
+    book = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(book, kernel_name="python3", timeout=120).execute()
+    shown = [[output for output in cell.outputs if "image/png" in output.get("data", {})] for cell in cells]
+    assert [len(images) for images in shown] == list(expected.values())
+    assert all(len(cell.outputs) == count for cell, count in zip(cells, expected.values()))
+    about = shown[0][0].metadata["image/png"]
+    assert about["alt"] == geometry.push_rule().alt and about["width"] == round(3.8 * style.DISPLAY_PIXELS)
+    assert shown[0][0].data["image/png"] == shown[1][0].data["image/png"]
+
+
+def pixels(figure):
+    return np.asarray(Image.open(io.BytesIO(style.render(figure, "png"))).convert("RGB"))
+
+
+# --- figures 1 and 2, the palette ----------------------------------------------------------------
+
+
+def test_samples_shows_the_first_digits_of_each_class():
+    train, labels, test, _ = digits()
+    canvas = figures.samples(train, labels, test, labels, columns=20).axes[0].images[0].get_array()
+    for row, images in enumerate((train, test)):
+        for column in range(20):  # labels count 0 to 9 over and over, so image j is in column j
+            tile = canvas[row * 30 : row * 30 + 28, column * 30 : column * 30 + 28]
+            assert (tile == images[column].permute(1, 2, 0).numpy()).all()
+
+
+def test_samples_refuses_what_cannot_fill_the_columns():
+    train, labels, test, _ = digits()
+    with pytest.raises(ValueError, match="The test images hold 2 of class 0 where 30 columns need 3"):
+        figures.samples(train, labels, test[:20], labels[:20], columns=30)
+    with pytest.raises(ValueError, match="columns is 0"):
+        figures.samples(train, labels, test, labels, columns=0)
+
+
+def test_image_grid_reads_every_layout():
+    images = digits()[0][:4]
+    expected = figures.image_grid(images).axes[0].images[0].get_array()
+    for same in (
+        images.permute(0, 2, 3, 1),
+        images.numpy(),
+        images.float() / 127.5 - 1,
+        (images.double() / 127.5 - 1).requires_grad_(),
+        list(images),
+    ):
+        assert (figures.image_grid(same).axes[0].images[0].get_array() == expected).all()
+    unit = figures.image_grid(images.float() / 255, value_range=(0, 1))
+    assert (unit.axes[0].images[0].get_array() == expected).all()
+    grey = figures.image_grid(images[:, :1]).axes[0].images[0].get_array()
+    assert (grey == figures.image_grid(images[:, 0]).axes[0].images[0].get_array()).all()
+    assert (grey[..., 0] == grey[..., 1]).all()
+
+
+def test_image_grid_names_rows_and_columns_and_refuses_what_does_not_fit():
+    axes = figures.image_grid(digits()[0][:6], titles=["a", "b", "c"], rows=["above", "below"]).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["above", "below"]
+    for wrong in ({"rows": 4}, {"rows": 0}, {"titles": ["one"]}):
+        with pytest.raises(ValueError, match="give"):
+            figures.image_grid(digits()[0][:6], **wrong)
+    with pytest.raises(ValueError, match=r"images are \(28, 28\)"):
+        figures.image_grid(torch.zeros(28, 28))
+
+
+def test_palette_cube_shows_the_palette():
+    axes = figures.palette_cube().axes[0]
+    points = np.stack(axes.collections[-1]._offsets3d, 1)
+    assert np.allclose(points[:10], benchmark.PALETTE.numpy() / 255) and np.allclose(points[10], 127 / 255)
+    image = pixels(axes.figure)
+    for color in [*benchmark.PALETTE.tolist(), [127, 127, 127]]:
+        assert (image == color).all(2).sum() > 200
+    distance = np.linalg.norm(points[:10] - points[10], axis=1)
+    assert (abs(distance - 0.5) < 0.01).sum() == 6
+    assert [text.get_text() for text in axes.texts if text.get_text().isdigit()] == list("0123456789")
+    other = benchmark.PALETTE.flip(0)
+    assert np.allclose(np.stack(figures.palette_cube(other).axes[0].collections[-1]._offsets3d, 1)[:10], other.numpy() / 255)
+
+
+@pytest.mark.parametrize(("margin", "pushed"), [(0.9, [0, 2]), (math.inf, [0, 1, 2]), (0.0, [])])
+def test_push_rule_is_the_rule_of_the_loss(margin, pushed):
+    axes = figures.push_rule(margin).axes[0]
+    data = np.array(geometry._POINTS)
+    xy, labels = data[:, :2], data[:, 2]
+    assert xy.min() == 0 and xy.max() == 1  # or else the loss would rescale what is drawn
+    distance = abs(xy[:, None] - xy).sum(2)  # by hand, in L1
+    np.fill_diagonal(distance, math.inf)
+    arrows = {tuple(arrow.xyann): np.array(arrow.xy) for arrow in axes.texts if getattr(arrow, "arrow_patch", None)}
+    lines = [np.array(line.get_data()).T for line in axes.lines]
+    for anchor in range(3):
+        same = labels == labels[anchor]
+        positive = np.where(same, distance[anchor], math.inf).argmin()
+        negative = np.where(same, math.inf, distance[anchor]).argmin()
+        assert np.allclose(lines[2 * anchor], xy[[anchor, positive]]) and np.allclose(lines[2 * anchor + 1], xy[[anchor, negative]])
+        is_pushed = margin == math.inf or distance[anchor, positive] < margin * distance[anchor, negative]
+        assert is_pushed == (anchor in pushed) == (tuple(xy[anchor]) in arrows)
+        if is_pushed:  # away from the positive, by the sign of each coordinate
+            step = arrows[tuple(xy[anchor])] - xy[anchor]
+            assert np.allclose(step / abs(step), np.sign(xy[anchor] - xy[positive]))
+    found = losses.nearest_neighbours(torch.tensor(xy), torch.tensor(labels))[1]
+    assert np.allclose(found, np.where(labels[:, None] == labels, distance, math.inf).min(1))
+
+
+# --- accuracies ----------------------------------------------------------------------------------
+
+
+def points(axes, marker):
+    return np.concatenate([np.array(line.get_data()).T for line in axes.lines if line.get_marker() == marker])
+
+
+def test_margin_curve_draws_the_table():
+    table = table2()
+    figure = figures.margin_curve(table)
+    rows = table[[row in {"rcl-m0.2", "rcl-m0.4", "rcl-m0.6", "rcl-m0.8", "rcl-m0.9", "rcl-inf"} for row in table["id"]]]
+    for axes, split in zip(figure.axes, ("val", "test")):
+        assert np.allclose(points(axes, "o")[:, 1], rows[f"{split}_mean"])
+        assert np.allclose(points(axes, "s")[:, 1], rows[f"paper_{split}_mean"])
+        assert np.allclose(points(axes, "o")[:, 0], [0.2, 0.4, 0.6, 0.8, 0.9, 1.1], atol=0.01)
+        heights = sorted(abs(np.diff(path.vertices[:, 1])[0]) for bar in axes.collections for path in bar.get_paths())
+        assert np.allclose(heights, sorted([*2 * rows[f"{split}_std"], *2 * rows[f"paper_{split}_std"]]))
+        dashed = [line for line in axes.lines if len(set(line.get_ydata())) == 1 and line.get_color() in (style.VALIDATION, style.TEST)]
+        assert [line.get_ydata()[0] for line in dashed] == [table[f"{split}_mean"][0]]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["0.2", "0.4", "0.6", "0.8", "0.9", "∞"]
+    assert figure.axes[0].get_ylim()[1] <= 101
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (table2(10), "ours ± std (10 seeds)"),
+        (table2(1), "ours (1 seed)"),
+        (table2(0), "ours: no records yet"),
+        (table2(2).assign(n=range(18)), "ours ± std (10 to 16 seeds)"),
+    ],
+)
+def test_margin_curve_says_how_many_seeds(table, words):
+    assert figures.margin_curve(table).legends[0].get_texts()[0].get_text() == words
+
+
+def test_margin_curve_takes_rows_of_the_readers_own_and_gaps():
+    extra = pd.DataFrame([{"id": "rcl-m0.95", "label": "mine", "n": 1, "val_mean": 99.0, "val_std": math.nan, "test_mean": 70.0}])
+    table = pd.concat([table2(1, missing=["rcl-m0.4"]), extra], ignore_index=True)
+    axes = figures.margin_curve(table).axes[1]
+    assert np.allclose(points(axes, "o")[:, 0], [0.2, 0.6, 0.8, 0.9, 0.95, 1.15], atol=0.01)
+    assert len(points(axes, "s")) == 7 and np.isnan(points(axes, "s")[5, 1])
+
+
+def test_the_papers_numbers_are_named_where_the_digits_are_others():
+    table = table2()
+    table.attrs["dataset"] = "digits"
+    for draw in (figures.margin_curve, figures.table_figure):
+        assert "paper, on MNIST, ± std (10 runs)" in [text.get_text() for text in draw(table).legends[0].get_texts()]
+
+
+def test_margin_curve_and_table_refuse():
+    with pytest.raises(ValueError, match="no margin"):
+        figures.margin_curve(table2()[:3])
+    for draw in (figures.margin_curve, figures.table_figure):
+        with pytest.raises(ValueError, match="lacks the column 'test_mean'; give the result of report.table2"):
+            draw(table2().drop(columns="test_mean"))
+    with pytest.raises(ValueError, match="no rows"):
+        figures.table_figure(table2()[:0])
+
+
+def test_table_figure_draws_the_table():
+    table = table2(3, missing=["rsc"])
+    figure = figures.table_figure(table)
+    for axes, split in zip(figure.axes, ("test", "val")):
+        assert np.allclose(points(axes, "o")[:, 0], table[f"{split}_mean"], equal_nan=True)
+        assert np.allclose(points(axes, "s")[:, 0], table[f"paper_{split}_mean"])
+        low, high = axes.get_xlim()
+        assert low < np.nanmin(table[f"{split}_mean"]) and np.nanmax(table[f"{split}_mean"]) < high
+    labels = [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()]
+    assert labels == list(table["label"]) and figure.axes[0].get_ylim() == (17.5, -0.5)
+
+
+def drawn(axes, gid):
+    return [np.array(line.get_data()).T for line in axes.lines if line.get_gid() == gid]
+
+
+def test_training_curves_draws_the_history():
+    data = history()
+    figure = figures.training_curves(data, ["jigsaw", "standard"])
+    assert [axes.get_title() for axes in figure.axes] == ["Jigsaw Puzzle", "Standard training"]
+    for axes, row, rules in zip(figure.axes, ("jigsaw", "standard"), (["best-validation", "early-stop"], ["best-validation"])):
+        runs = [run for _, run in data[data["row"] == row].groupby("seed")]
+        wanted = [run[["epoch", column]].to_numpy() for run in runs for column in ("val_accuracy", "test_accuracy")]
+        assert np.allclose(drawn(axes, "seed"), wanted)
+        assert np.allclose([line[:, 1] for line in drawn(axes, "mean")], np.array(wanted)[..., 1].reshape(3, 2, 10).mean(0))
+        for rule in selection.RULES:
+            marks = drawn(axes, rule)
+            assert len(marks) == (6 if rule in rules else 0)
+            for mark, line, run in zip(marks, wanted, [run for run in runs for _ in range(2)]):
+                correct = (100 * run["val_accuracy"]).round().astype(int).tolist()
+                assert (mark[0] == line[selection.select(correct, 10_000, rule)]).all()
+
+
+def test_training_curves_of_diverged_and_missing_runs():
+    data = history(seeds=3, rows="rcl-inf")
+    data = data[(data["seed"] != 1) | (data["epoch"] <= 4)]
+    for frame in (data, data.assign(status=np.where(data["seed"] == 1, "diverged", "done"))):
+        axes, empty = figures.training_curves(frame, ["rcl-inf", "mine"]).axes
+        assert [cross[0, 0] for cross in drawn(axes, "diverged")] == [4, 4]
+        done = frame[frame["seed"] != 1].groupby("epoch")["test_accuracy"].mean()
+        assert np.allclose(drawn(axes, "mean")[1][:, 1], done) and len(drawn(axes, "best-validation")) == 4
+        assert empty.get_title() == "mine" and [text.get_text() for text in empty.texts] == ["no records yet"]
+    lost = data[data["seed"] == 1].assign(status="diverged")
+    axes = figures.training_curves(lost).axes[0]
+    assert len(drawn(axes, "diverged")) == 2 and not drawn(axes, "best-validation") and not drawn(axes, "mean")
+
+
+def test_training_curves_choose_rows_and_rules():
+    # An early-stopping row is the training it reads; a row of the reader's own comes after Table 2's.
+    own = history(1, rows="rsc").assign(row="mine")
+    both = pd.concat([own, history(1, rows="jigsaw")])
+    assert [axes.get_title() for axes in figures.training_curves(both).axes] == ["Jigsaw Puzzle", "mine"]
+    one = figures.training_curves(both, ["jigsaw-early-stop", "jigsaw"], selections=["last"])
+    assert len(one.axes) == 1 and drawn(one.axes[0], "last")[0][0, 0] == 10 and not drawn(one.axes[0], "early-stop")
+    for wrong, words in (((both[:0],), "nothing to draw"), ((both, None, ["first"]), "no selection rule 'first'")):
+        with pytest.raises(ValueError, match=words):
+            figures.training_curves(*wrong)
+    with pytest.raises(ValueError, match="lacks the column 'seed'"):
+        figures.training_curves(both.drop(columns="seed"))
+
+
+def test_weight_grid():
+    grid = pd.concat([weights(), weights().assign(val_accuracy=lambda t: t["val_accuracy"] - 1)])
+    axes = figures.weight_grid(grid, picked=1.0, paper=5.0, collapse_below=90).axes[0]
+    mean = next(line for line in axes.lines if line.get_label() == "ours")
+    assert np.allclose(mean.get_ydata(), weights()["val_accuracy"] - 0.5, equal_nan=True)
+    by_label = {line.get_label(): line for line in axes.lines}
+    assert by_label["picked: 1"].get_data()[1] == [95.7] and list(by_label["diverged"].get_xdata()) == [10]
+    assert by_label["paper: 5"].get_xdata()[0] == 5 and axes.get_xscale() == "log"
+    for wrong in (weights()[:0], weights().assign(weight=0)):
+        with pytest.raises(ValueError, match="grid of weights"):
+            figures.weight_grid(wrong)
+
+
+# --- feature spaces ------------------------------------------------------------------------------
+
+
+def test_latent_space_draws_every_point_once():
+    given = panel()
+    figure = figures.latent_space([given, figures.Panel(**{**given, "title": "standard, test", "predicted": (given["labels"] + 1) % 10})])
+    first, second = figure.axes
+    right = given["labels"] == given["predicted"]
+    circles, crosses = first.collections
+    assert (circles.get_gid(), crosses.get_gid()) == ("right", "wrong") and circles.get_rasterized() and crosses.get_rasterized()
+    colors = np.array([to_rgb(color) for color in figures.CLASSES])
+    for cloud, mask in ((circles, right), (crosses, ~right)):
+        shown = np.hstack([cloud.get_offsets(), cloud.get_facecolors()[:, :3]])
+        wanted = np.hstack([given["xy"][mask], colors[given["labels"][mask]]])
+        assert np.allclose(shown[np.lexsort(shown.T)], wanted[np.lexsort(wanted.T)])
+    assert first.get_title() == f"(a) standard, validation\naccuracy {100 * right.mean():.1f} %"
+    assert second.get_title() == "(b) standard, test\naccuracy 0.0 %" and len(second.collections[0].get_offsets()) == 0
+    low, high = np.array([first.get_xlim(), first.get_ylim()]).T
+    assert (given["xy"] > low).all() and (given["xy"] < high).all() and np.isclose(*(high - low))
+
+
+def test_latent_space_refuses():
+    for wrong, words in (
+        ([], "0 panels"),
+        ([{"title": "x"}], "lacks 'xy'"),
+        ([{**panel(), "labels": [1, 2]}], r"expected \(N, 2\)"),
+        ([{**panel(), "xy": np.full((400, 2), np.nan)}], "not finite"),
+        ([{**panel(), "labels": np.full(400, 10)}], "not 0 to 9"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            figures.latent_space(wrong)
+
+
+def test_the_ten_class_colours_differ_for_the_colour_blind():
+    """Each pair is well apart in OKLab, also as seen without one kind of cone (Machado et al. 2009)."""
+    views = {
+        "all cones": np.eye(3),
+        "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    }
+    to_lms = np.array([[0.412221, 0.536333, 0.051446], [0.211903, 0.680700, 0.107397], [0.088302, 0.281719, 0.629979]])
+    to_lab = np.array([[0.210454, 0.793618, -0.004072], [1.977998, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]])
+    values = np.array([to_rgb(color) for color in figures.CLASSES])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    for name, view in views.items():
+        lab = np.cbrt(np.clip(linear @ np.transpose(view), 0, 1) @ to_lms.T) @ to_lab.T
+        gaps = np.linalg.norm(lab[:, None] - lab, axis=2)[np.triu_indices(10, 1)]
+        assert gaps.min() > 0.055, name  # tab10: 0.007 at worst
+
+
+# --- what methods do -----------------------------------------------------------------------------
+
+
+def test_channel_mutes():
+    scores = noise(5, 16)
+    mask = torch.tensor(scores > 0.5)[:, :, None, None]  # as the method gives it
+    top, bottom, _ = figures.channel_mutes(mask, scores).axes
+    assert (top.images[0].get_array() == scores).all() and (bottom.images[0].get_array() == (scores > 0.5)).all()
+    assert top.images[0].norm.vmin == -top.images[0].norm.vmax
+    assert bottom.get_title() == f"muted (black): {100 * (scores > 0.5).mean():.0f} % of the channels"
+    with pytest.raises(ValueError, match=r"mask is \(5, 16\) and scores are \(5, 3\)"):
+        figures.channel_mutes(mask, scores[:, :3])
+
+
+def test_singular_values_and_logits_and_covariances():
+    lines = figures.singular_values([torch.tensor([1.0, 3.0, 2.0])], ["conv2"]).axes[0].lines
+    assert lines[0].get_ydata().tolist() == [3, 2, 1] and lines[0].get_xdata().tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="1 curves and 0 labels"):
+        figures.singular_values([torch.ones(3)], [])
+
+    axes = figures.logit_spread({"a": torch.ones(4, 10, dtype=torch.bfloat16), "b": 2 * noise(9, 10)}).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a: 1", f"b: {np.sqrt(np.mean(4 * noise(9, 10) ** 2)):.3g}"]
+    for wrong in ({}, {"a": np.full(3, np.nan)}, {"a": []}):
+        with pytest.raises(ValueError, match="no logits"):
+            figures.logit_spread(wrong)
+
+    before = np.cov(noise(8, 99))
+    left, right, _ = figures.covariance_matrices(before, np.eye(8)).axes
+    assert (left.images[0].get_array() == before).all() and left.images[0].norm.vmax == right.images[0].norm.vmax
+    assert right.get_title() == "after\noff the diagonal: 0 (r.m.s.)"
+    with pytest.raises(ValueError, match=r"is \(2, 3\); it must be square"):
+        figures.covariance_matrices(np.eye(2), np.ones((2, 3)))

@@ -1,0 +1,325 @@
+"""The reverse contrastive loss against a slow transcription of Algorithm 1, and its mining against another library."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+
+from mnistmp.losses import ReverseContrastiveLoss, nearest_neighbours, pairwise_l1, reverse_contrastive_loss
+
+MARGINS = (0, 0.2, 0.4, 0.6, 0.8, 0.9, math.inf)
+SCALINGS = ("coordinate", "channel", "batch")
+READINGS = {
+    "distance": ("sum", "mean", "channel-mean"),
+    "extrema_gradient": ("kept", "detached"),
+    "detach": ("after-scaling", "before-scaling"),
+    "mining": ("scaled", "raw"),
+}
+
+
+# ---- the oracle ----
+
+
+def oracle(features, labels, margin, scaling, distance="sum", extrema_gradient="kept", detach="after-scaling", mining="scaled"):
+    """Algorithm 1, line by line: a loop over anchors, in it a loop over the others. Returns the loss."""
+    maps = features.flatten(2) if features.ndim > 2 else features[:, :, None]  # (N, C, positions)
+    count, channels, positions = maps.shape
+    kept = maps if extrema_gradient == "kept" else maps.detach()
+    regions = {
+        "coordinate": {(c, k): kept[:, c, k] for c in range(channels) for k in range(positions)},
+        "channel": {c: kept[:, c].flatten() for c in range(channels)},
+        "batch": {"all": kept.flatten()},
+    }[scaling]
+    extrema = {place: (extreme(region, min), extreme(region, max)) for place, region in regions.items()}
+
+    def rescaled(values):
+        """"rescaled in the range [0, 1] ... by using the maximum and minimum activation values computed batch-wise"."""
+        columns = []
+        for c, k in itertools.product(range(channels), range(positions)):
+            low, high = extrema[{"coordinate": (c, k), "channel": c, "batch": "all"}[scaling]]
+            constant = float(high.detach()) == float(low.detach())
+            columns.append(0 * values[:, c, k] if constant else (values[:, c, k] - low) / (high - low))
+        return torch.stack(columns, 1)
+
+    def d(a, b):
+        gaps = (a - b).abs()
+        return {"sum": gaps.sum(), "mean": gaps.mean(), "channel-mean": gaps.sum() / positions}[distance]
+
+    scaled = rescaled(maps)
+    live_positives = scaled.detach() if detach == "after-scaling" else rescaled(maps.detach())
+    mined = (scaled if mining == "scaled" else maps.flatten(1)).detach()
+    losses = []
+    for i in range(count):
+        positive, to_positive, to_negative = None, math.inf, math.inf
+        for j in range(count):
+            gap = float((mined[i] - mined[j]).abs().sum())
+            if i != j and labels[i] == labels[j] and gap < to_positive:
+                positive, to_positive = j, gap
+            if labels[i] != labels[j]:
+                to_negative = min(to_negative, gap)
+        pushed = positive is not None and (margin == math.inf or to_positive < margin * to_negative)
+        losses.append(-d(scaled[i], live_positives[positive]) if pushed else 0 * scaled[i].sum())
+    return sum(losses) / count
+
+
+def extreme(values, pick):
+    """Minimum or maximum; those that tie share its gradient."""
+    numbers = values.detach().tolist()
+    ties = [values[i] for i, number in enumerate(numbers) if number == pick(numbers)]
+    return sum(ties) / len(ties)
+
+
+# ---- batches ----
+
+
+def batch(name, seed=0):
+    """float64 features and labels; every name is a case that has its own way to go wrong."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.rand(10, 3, 2, 2, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (10,), generator=generator)
+    if name == "relu":  # many ties at zero, as behind a ReLU
+        features = (features - 0.5).relu()
+    elif name == "negative":
+        features = features * 4 - 7
+    elif name == "singleton classes":
+        labels[3], labels[7] = 8, 9
+    elif name == "all singletons":
+        labels = torch.arange(10)
+    elif name == "one class":
+        labels[:] = 4
+    elif name == "duplicate features":
+        features[1], features[5], features[6] = features[0], features[4], features[0]
+    elif name == "constant batch":
+        features[:] = 0.3
+    elif name == "constant coordinates":
+        features[:, 1], features[:, 2, 0, 1] = 0, 2.5
+    elif name == "two samples":
+        features, labels = features[:2], torch.tensor([1, 1])
+    elif name == "one sample":
+        features, labels = features[:1], labels[:1]
+    elif name == "flat":
+        features = features.flatten(1)
+    elif name == "three dimensions":
+        features = features.flatten(2)
+    elif name == "channels-last":
+        features = features.contiguous(memory_format=torch.channels_last)
+    else:
+        assert name == "random"
+    return features, labels
+
+
+BATCHES = (
+    "random", "relu", "negative", "singleton classes", "all singletons", "one class", "duplicate features",
+    "constant batch", "constant coordinates", "two samples", "one sample", "flat", "three dimensions", "channels-last",
+)  # fmt: skip
+
+
+def value_and_gradient(loss, features, labels, *args, **readings):
+    features = features.clone().requires_grad_()
+    value = loss(features, labels, *args, **readings)
+    value.backward()
+    return value.detach(), features.grad
+
+
+def assert_equals_oracle(features, labels, margin, scaling, **readings):
+    expected = value_and_gradient(oracle, features, labels, margin, scaling, **readings)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
+        value, gradient = value_and_gradient(reverse_contrastive_loss, features.to(dtype), labels, margin, scaling, **readings)
+        assert value.dtype == gradient.dtype == dtype and value.shape == ()
+        torch.testing.assert_close(value.double(), expected[0], rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(gradient.double(), expected[1], rtol=tolerance, atol=tolerance)
+    return expected
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", BATCHES)
+def test_value_and_gradient_equal_the_double_loop(name, scaling):
+    features, labels = batch(name)
+    for margin in MARGINS:
+        assert_equals_oracle(features, labels, margin, scaling)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("readings", itertools.product(*READINGS.values()), ids=" ".join)
+def test_every_combination_of_readings_equals_the_double_loop(readings, scaling):
+    features, labels = batch("singleton classes", seed=1)
+    for margin in (0.9, math.inf):
+        assert_equals_oracle(features, labels, margin, scaling, **dict(zip(READINGS, readings)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_batches_equal_the_double_loop(seed):
+    generator = torch.Generator().manual_seed(seed)
+    count, channels, classes = (int(torch.randint(2, high, (), generator=generator)) for high in (24, 8, 6))
+    features = torch.randn(count, channels, 2, 1, generator=generator, dtype=torch.float64).relu()
+    labels = torch.randint(0, classes, (count,), generator=generator)
+    for margin, scaling in itertools.product((0.8, math.inf), SCALINGS):
+        assert_equals_oracle(features, labels, margin, scaling)
+
+
+def test_margins_of_these_tests_separate_pushed_from_spared_anchors():
+    features, labels = batch("random")
+    shares = [
+        float(reverse_contrastive_loss(features, labels, margin, return_active=True)[1])
+        for margin in (0, 0.2, 0.6, 0.9, 1.5, math.inf)
+    ]
+    assert shares == sorted(shares) and shares[0] == 0 and 0 < shares[3] < 1 and shares[-1] == 1
+
+
+# ---- worked by hand ----
+
+
+def test_by_hand():
+    # One coordinate, already from 0 to 1. Class 0 at 0, .2 and .5; class 1 at .7 and 1.
+    features = torch.tensor([[0.0], [0.2], [0.5], [0.7], [1.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    # Distances to the nearest positive .2 .2 .3 .3 .3, to the nearest negative .7 .5 .2 .2 .5.
+    assert float(reverse_contrastive_loss(features, labels, math.inf)) == pytest.approx(-1.3 / 5)
+    assert float(reverse_contrastive_loss(features, labels, 0.5)) == pytest.approx(-(0.2 + 0.2) / 5)  # .3 > .5 * .5
+    assert float(reverse_contrastive_loss(features, labels, 0.9)) == pytest.approx(-(0.2 + 0.2 + 0.3) / 5)
+    assert float(reverse_contrastive_loss(features, labels, 0.1)) == 0
+
+
+def test_condition_is_strict():
+    features = torch.tensor([[0.0], [0.25], [0.75], [1.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 0, 1, 2])
+    # Anchor 1: positive at .25, negative at .5, so equality at m = .5. Anchor 0: .25 < .5 * .75.
+    assert float(reverse_contrastive_loss(features, labels, 0.5)) == -0.25 / 4
+
+
+def test_only_anchors_are_moved():
+    # Anchor 0's positive is 1, but 1's own positive is 2: with extrema detached, each feels its own push only.
+    features = torch.tensor([[0.0], [0.4], [0.5], [1.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 0, 0, 1])
+    _, gradient = value_and_gradient(
+        reverse_contrastive_loss, features, labels, extrema_gradient="detached"
+    )  # descent moves 0 down from 1, 1 down from 2, 2 up from 1; 3 has no positive
+    assert gradient.flatten().tolist() == [0.25, 0.25, -0.25, 0]
+
+
+def test_common_shift_and_scale_change_nothing():
+    features, labels = batch("random")
+    scale = torch.rand(1, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
+    for scaling, factor in (("coordinate", scale), ("channel", scale[..., :1, :1]), ("batch", scale[0, 0, 0, 0])):
+        expected = reverse_contrastive_loss(features, labels, 0.9, scaling)
+        torch.testing.assert_close(reverse_contrastive_loss(3 + factor * features, labels, 0.9, scaling), expected)
+
+
+def test_order_of_samples_changes_nothing():
+    features, labels = batch("relu")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(2))
+    value, gradient = value_and_gradient(reverse_contrastive_loss, features, labels, 0.9)
+    other, moved = value_and_gradient(reverse_contrastive_loss, features[order], labels[order], 0.9)
+    torch.testing.assert_close(other, value)
+    torch.testing.assert_close(moved, gradient[order])
+
+
+# ---- precision ----
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 1e-20, 1e-18, 1e30])
+def test_extreme_sizes_stay_finite(size, scaling):
+    features, labels = batch("relu")
+    value, gradient = value_and_gradient(reverse_contrastive_loss, (features * size).float(), labels, 0.9, scaling)
+    assert value.isfinite() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_divergence_is_not_hidden(poison):
+    features, labels = batch("random")
+    features[2, 1, 0, 1] = poison
+    for margin, scaling in itertools.product((0.9, math.inf), SCALINGS):
+        assert not reverse_contrastive_loss(features, labels, margin, scaling).isfinite()
+
+
+def test_bfloat16_features_are_summed_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(32, 64, 4, 4, generator=generator).relu().bfloat16()
+    labels = torch.randint(0, 10, (32,), generator=generator)
+    value, gradient = value_and_gradient(reverse_contrastive_loss, features, labels, 0.9)
+    assert value.dtype == torch.float32 and gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(value, reverse_contrastive_loss(features.float(), labels, 0.9))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside, _ = value_and_gradient(reverse_contrastive_loss, features, labels, 0.9)
+    assert torch.equal(inside, value)
+
+
+# ---- mining ----
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mining_equals_pytorch_metric_learning(seed):
+    miners = pytest.importorskip("pytorch_metric_learning.miners")
+    distances = pytest.importorskip("pytorch_metric_learning.distances")
+    miner = miners.BatchEasyHardMiner(
+        pos_strategy="easy", neg_strategy="hard", distance=distances.LpDistance(p=1, normalize_embeddings=False)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.randn(48, 20, generator=generator)
+    labels = torch.randint(0, 20, (48,), generator=generator)  # so many classes that some have one member
+    anchors, positives, _, negatives = miner(points, labels)
+    positive, to_positive, to_negative = nearest_neighbours(points, labels)
+    assert 0 < len(anchors) < 48 and torch.equal(to_positive.isfinite().nonzero()[:, 0], anchors)
+    assert torch.equal(positive[anchors], positives)
+    torch.testing.assert_close(to_positive[anchors], (points[anchors] - points[positives]).abs().sum(1))
+    torch.testing.assert_close(to_negative[anchors], (points[anchors] - points[negatives]).abs().sum(1))
+
+
+def test_no_neighbour_is_an_infinite_distance_and_a_valid_index():
+    positive, to_positive, to_negative = nearest_neighbours(torch.rand(3, 2), torch.tensor([0, 0, 0]))
+    assert to_negative.tolist() == [math.inf] * 3 and to_positive.isfinite().all() and positive[0] != 0
+    positive, to_positive, _ = nearest_neighbours(torch.rand(3, 2), torch.tensor([0, 1, 2]))
+    assert to_positive.tolist() == [math.inf] * 3 and (positive >= 0).all() and (positive < 3).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_pairwise_distances_equal_cdist(count):
+    points = torch.randn(count, 5, dtype=torch.float64)
+    torch.testing.assert_close(pairwise_l1(points), torch.cdist(points, points, p=1))
+
+
+# ---- the door ----
+
+
+@pytest.mark.parametrize("margin", [-1, -1e-9, -math.inf, math.nan])
+def test_impossible_margin_is_refused(margin):
+    with pytest.raises(ValueError, match="margin is .* 0 or more, or infinity"):
+        reverse_contrastive_loss(*batch("random"), margin)
+    with pytest.raises(ValueError, match="margin is"):
+        ReverseContrastiveLoss(margin)
+
+
+@pytest.mark.parametrize("reading", ["scaling", *READINGS])
+def test_unknown_reading_is_refused_with_what_is_valid(reading):
+    for refuse in (lambda **r: reverse_contrastive_loss(*batch("random"), **r), ReverseContrastiveLoss):
+        with pytest.raises(ValueError, match=f"^{reading} is 'sideways'; choose one of .*, .*\\.$"):
+            refuse(**{reading: "sideways"})
+
+
+@pytest.mark.parametrize("features, labels", [((4,), (4,)), ((4, 3), (5,)), ((4, 3), (4, 1)), ((4, 3), ())])
+def test_shapes_that_do_not_fit_are_refused(features, labels):
+    with pytest.raises(ValueError, match="do not fit"):
+        reverse_contrastive_loss(torch.zeros(features), torch.zeros(labels, dtype=torch.long))
+
+
+def test_module_is_the_function():
+    features, labels = batch("random")
+    module = ReverseContrastiveLoss(0.9, "channel", distance="mean")
+    expected = reverse_contrastive_loss(features, labels, 0.9, "channel", distance="mean")
+    assert torch.equal(module(features, labels), expected) and torch.equal(copy.deepcopy(module)(features, labels), expected)
+    assert repr(module) == "ReverseContrastiveLoss(margin=0.9, scaling='channel', distance='mean')"
+    assert list(module.parameters()) == []
+    with pytest.raises(TypeError, match="colour"):
+        ReverseContrastiveLoss(colour="red")
+
+
+def test_default_is_the_papers_best_row():
+    features, labels = batch("random")
+    assert torch.equal(
+        reverse_contrastive_loss(features, labels),
+        reverse_contrastive_loss(features, labels, math.inf, "coordinate", distance="sum", extrema_gradient="kept",
+                                 detach="after-scaling", mining="scaled"),
+    )  # fmt: skip

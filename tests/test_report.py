@@ -1,0 +1,243 @@
+"""Table 2 from records: against numbers worked out by hand, scipy, and the tables expected of invented records.
+
+`data/synthetic` holds invented records (device "synthetic", nothing was trained for them) and the
+three files that `report.write` must make of them. `data/make_synthetic.py` writes both again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mnistmp import intervals, records, report
+from mnistmp.protocol import TABLE2, Row, row
+
+SYNTHETIC = Path(__file__).parent / "data" / "synthetic"
+
+
+@pytest.fixture(autouse=True)
+def results(monkeypatch):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(SYNTHETIC))
+
+
+@pytest.fixture
+def frame():
+    return records.load("paper")
+
+
+@pytest.fixture
+def table(frame):
+    return report.table2(frame)
+
+
+def line(table, id):
+    return table.set_index("id").loc[id]
+
+
+# Numbers
+
+
+def test_rows_stand_in_the_papers_order_with_its_numbers(table):
+    assert list(table.columns) == list(report.COLUMNS)
+    assert list(table["id"]) == [r.id for r in TABLE2] and list(table["label"]) == [r.label for r in TABLE2]
+    columns = ["paper_val_mean", "paper_val_std", "paper_test_mean", "paper_test_std"]
+    assert [tuple(values) for values in table[columns].itertuples(index=False)] == [r.paper for r in TABLE2]
+
+
+def test_best_validation_row_by_hand(table):
+    # Best epochs 2, 2 (the first of two equal ones), 3: validation 99.82, 99.80, 99.83; test 22.5, 26.5, 31.0.
+    standard = line(table, "standard")
+    assert standard["n"] == 3 and standard["epochs"] == (2, 2, 3)
+    assert standard["val_mean"] == pytest.approx((99.82 + 99.80 + 99.83) / 3, rel=1e-14)
+    assert standard["test_mean"] == pytest.approx(80 / 3, rel=1e-14)
+    deviations = [x - 80 / 3 for x in (22.5, 26.5, 31.0)]
+    assert standard["test_std"] == pytest.approx(math.sqrt(sum(d * d for d in deviations) / 2), rel=1e-14)
+    assert standard["difference"] == pytest.approx(80 / 3 - 26.0, rel=1e-12)
+
+
+def test_early_stopping_row_reads_the_same_runs_at_another_epoch(table):
+    # Seed 0 reaches 95 % in epoch 2; seed 1 never does and counts with its best, epoch 3.
+    stopped, whole = line(table, "rcl-m0.9-early-stop"), line(table, "rcl-m0.9")
+    assert stopped["epochs"] == (2, 3) and stopped["unreached"] == 1
+    assert stopped["test_mean"] == pytest.approx((73 + 71) / 2) and whole["test_mean"] == pytest.approx((67 + 71) / 2)
+
+
+def test_diverged_run_is_counted_and_not_averaged(table):
+    infinite = line(table, "rcl-inf")
+    assert (infinite["n"], infinite["diverged"], infinite["test_mean"]) == (1, 1, 90.1)
+    assert math.isnan(infinite["test_std"]) and math.isnan(infinite["ci_low"]) and infinite["agrees"] is None
+
+
+def test_row_without_records_has_no_numbers_of_ours(table):
+    dropout = line(table, "dropout")
+    assert dropout["n"] == 0 and dropout["epochs"] == () and dropout["agrees"] is None
+    assert dropout[["val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low"]].isna().all()
+
+
+def test_no_record_at_all(frame):
+    table = report.table2(frame[:0])
+    assert len(table) == 18 and not table["n"].any()
+    assert "precision not known yet" in report.to_markdown(table, "paper")
+
+
+def test_verdict_is_whether_the_interval_contains_zero(frame):
+    # Our test mean 80/3, std 4.2525, n = 3 against a paper row of small spread, near and far.
+    for mean, expected in ((26.7, True), (20.0, True), (10.0, False), (45.0, False)):
+        rows = (dataclasses.replace(row("standard"), paper=(99.8, 0.006, mean, 0.1)),)
+        result = report.table2(frame, rows).iloc[0]
+        assert result["agrees"] is expected
+        assert (result["ci_low"] <= 0 <= result["ci_high"]) == expected
+
+
+def test_own_row_stands_beside_the_papers(frame):
+    mine = Row(id="mine", label="Mine & 100 %", training="standard", selection="last", method="standard", notebook="11")
+    table = report.table2(frame, (*TABLE2, mine))
+    own = table.iloc[-1]
+    assert own["n"] == 3 and own["test_mean"] == pytest.approx((23 + 26 + 31) / 3)
+    assert math.isnan(own["paper_test_mean"]) and math.isnan(own["difference"]) and own["agrees"] is None
+    assert report.to_markdown(table, "paper").splitlines()[-1].endswith("| – | 26.7 ± 4.0 | – | – | – |")
+
+
+@pytest.mark.parametrize("sizes", [(3, 10), (10, 10), (2, 30)])
+def test_welch_interval_is_scipys(sizes):
+    values = [[50 + 7 * math.sin(5 * i + n) for i in range(n)] for n in sizes]
+    described = [(float(pd.Series(v).mean()), float(pd.Series(v).std()), len(v)) for v in values]
+    expected = stats.ttest_ind(*values, equal_var=False).confidence_interval(0.95)
+    difference, low, high = intervals.welch(*described[0], *described[1])
+    assert difference == pytest.approx(described[0][0] - described[1][0])
+    assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
+def test_welch_interval_by_hand():
+    # Two samples of 2 with variance 2: squared error 2/2 + 2/2 = 2, 2 degrees of freedom, t = 4.3027.
+    half = 4.302652729911275 * math.sqrt(2)
+    assert intervals.welch(5, math.sqrt(2), 2, 3, math.sqrt(2), 2) == pytest.approx((2, 2 - half, 2 + half), rel=1e-9)
+
+
+def test_welch_interval_at_its_ends():
+    assert intervals.welch(5, 0, 3, 3, 0, 3) == (2, 2, 2)
+    difference, low, high = intervals.welch(5, math.nan, 1, 3, 1, 10)
+    assert difference == 2 and math.isnan(low) and math.isnan(high)
+
+
+# What does not belong together
+
+
+@pytest.mark.parametrize(("column", "value"), [("precision", "float32"), ("protocol", 2), ("dataset", "digits")])
+def test_mixing_is_refused_with_an_example_of_each(frame, column, value):
+    frame.loc[frame["file"] == "paper/runs/rcl-inf/seed-0.json", column] = value
+    with pytest.raises(report.ReportError, match=f"These records mix {column} .*seed-.*seed-") as error:
+        report.table2(frame)
+    assert "\n" not in str(error.value)
+
+
+def test_records_of_other_rows_do_not_matter(frame):
+    frame.loc[frame["row"] == "rcl-inf", "precision"] = "float32"
+    assert report.table2(frame, [row("standard")])["n"].tolist() == [3]
+
+
+def test_one_row_holds_one_kind_of_run(frame):
+    changed = dataclasses.replace(frame["spec"][0], weight_decay=0.5)
+    frame.at[0, "spec"] = changed
+    message = r"Row standard mixes runs of weight_decay 0.5 \(seed 0\) and 1e-05 \(seed 1\)"
+    with pytest.raises(report.ReportError, match=message):
+        report.table2(frame)
+
+
+def test_a_seed_counts_once(frame):
+    with pytest.raises(report.ReportError, match="Row standard has seed 0 twice"):
+        report.table2(pd.concat([frame, frame[:1]]))
+
+
+def test_records_must_be_of_the_rows_method(frame):
+    wrong = dataclasses.replace(row("rcl-m0.9"), options={"weight": 1.0, "margin": 0.2})
+    with pytest.raises(report.ReportError, match="records of row rcl-m0.9 have margin 0.9 instead of 0.2"):
+        report.table2(frame, [wrong])
+
+
+def test_another_weight_is_the_presets_choice(frame):
+    heavier = dataclasses.replace(row("rcl-m0.9"), options={"weight": 5.0, "margin": 0.9})
+    assert report.table2(frame, [heavier])["n"].tolist() == [2]
+
+
+def test_digits_get_no_verdict(frame):
+    frame["dataset"] = "digits"
+    table = report.table2(frame)
+    assert set(table["agrees"]) == {None}
+    assert "| not MNIST |" in report.to_markdown(table, "digits")
+    assert "not the paper's numbers" in report.to_markdown(table, "digits").lower()
+
+
+# Files
+
+
+def test_written_tables_are_the_expected_bytes(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    for _ in range(2):
+        written = report.write(table, "paper")
+        assert written == {kind: tmp_path / "paper" / f"table2.{kind}" for kind in ("md", "csv", "tex")}
+        for path in written.values():
+            assert path.read_bytes() == (SYNTHETIC / "paper" / path.name).read_bytes()
+            assert path.read_bytes().endswith(b"\n") and b"\r" not in path.read_bytes()
+    assert sorted(os.listdir(tmp_path / "paper")) == ["table2.csv", "table2.md", "table2.tex"]
+
+
+def test_table_does_not_depend_on_the_order_of_records(frame, table):
+    shuffled = report.table2(frame.sample(frac=1, random_state=0))
+    assert report.to_csv(shuffled) == report.to_csv(table)
+
+
+def test_csv_holds_every_number(table):
+    back = pd.read_csv(io.StringIO(report.to_csv(table)))
+    assert list(back["id"]) == list(table["id"]) and list(back["n"]) == list(table["n"])
+    for name in ("val_mean", "val_std", "test_mean", "test_std", "paper_test_mean"):
+        assert back[f"{name}_percent"].tolist() == pytest.approx(table[name].tolist(), rel=1e-11, nan_ok=True)
+    assert back["test_ci_low_percentage_points"][0] == pytest.approx(table["ci_low"][0], rel=1e-11)
+    assert back["selected_epochs"][0] == "2 2 3" and set(back["precision"]) == {"bfloat16"}
+
+
+def test_markdown_says_how_to_read_it(table):
+    text = report.to_markdown(table, "paper")
+    for part in ("the paper's protocol", "precision bfloat16", "n = 0 to 3", "standard deviation over n seeds (n - 1",
+                 "does not say which standard deviation", "95 % Welch interval", "rcl-inf: 1 of 2 runs diverged",
+                 "rcl-m0.9-early-stop: 1 of 2 runs never reached 95 %"):  # fmt: skip
+        assert part in text
+    rows = [r for r in text.splitlines() if r.startswith("|")]
+    assert {r.count("|") for r in rows} == {9} and len(rows) == 20
+    assert "| RCL, m = ∞ | 1 | 96.10 | 96.0 ± 0.3 | 90.1 | 89.9 ± 0.9 | +0.2 | n < 2 |" in rows
+
+
+def test_latex_has_the_same_columns_in_every_line(table):
+    text = report.to_latex(table, "paper")
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    assert len(body) == 18 and all(r.endswith(r" \\") and len(re.findall(r"(?<!\\)&", r)) == 7 for r in body)
+    assert r"Dropout \& Orthogonality & 0 & -- & 99.8 $\pm$ 0.008" in text
+    assert r"RCL, m = $\infty$ & 1 & 96.10 &" in text and "n $<$ 2" in text and "[$-$7.6, +9.0]" in text
+    code = [r for r in text.splitlines() if not r.startswith("%")]
+    assert all(r.isascii() for r in code) and not re.search(r"(?<!\\)[%#_]", "\n".join(code))
+    assert [text.count(f"\\{rule}{{tabular}}") for rule in ("begin", "end")] == [1, 1]
+
+
+def test_latex_escapes_a_label_of_ones_own(frame):
+    mine = dataclasses.replace(row("standard"), label="[x] 50 % #1_{a}~^\\ $2")
+    text = report.to_latex(report.table2(frame, [mine]), "paper")
+    assert r"{}[x] 50 \% \#1\_\{a\}\textasciitilde{}\textasciicircum{}\textbackslash{} \$2 &" in text
+
+
+def test_unwritable_folder_is_one_sentence(table, tmp_path, monkeypatch):
+    (tmp_path / "paper").write_text("in the way")
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    with pytest.raises(report.ReportError, match="table2.md cannot be written"):
+        report.write(table, "paper")
+
+
+def test_synthetic_records_are_marked_as_such(frame):
+    assert set(frame["device"]) == {"synthetic"} and len(frame) == 8

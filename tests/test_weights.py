@@ -1,0 +1,199 @@
+"""Selecting a weight: the grid, the rule, and that test accuracy takes no part."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mnistmp import figures, protocol, records, weights
+from mnistmp.records import RunRecord
+from mnistmp.weights import GRID, WeightError
+
+VAL = {0.001: 9990, 0.01: 9980, 0.1: 9900, 1.0: 9600, 5.0: 1000, 10.0: 1000}
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def record(spec, val=None, test=5000, diverged=False):
+    if val is None:
+        val = 9980 if spec.method == "standard" else VAL[spec.options["weight"]]
+    history = [
+        {"epoch": i, "val_correct": val - (i != 2), "test_correct": test, "train_loss": 0.1, "terms": {}, "seconds": 1.0}
+        for i in range(1, (1 if diverged else spec.epochs) + 1)
+    ]
+    return RunRecord(
+        spec=spec, status="diverged" if diverged else "done", history=history, val_total=10_000, test_total=10_000,
+        environment={"device": "synthetic"}, started="2026-01-02T03:04:05Z", seconds=1.0,
+        diverged_epoch=2 if diverged else None,
+    )  # fmt: skip
+
+
+def grid(change=record, seeds="0,1", name="rcl"):
+    return [change(spec) for spec in weights.specs(name, "paper", seeds)]
+
+
+@pytest.mark.parametrize("name, row", [("rcl", "rcl-inf"), ("rcl-inf", "rcl-inf"), ("rcl-m0.2", "rcl-m0.2"), ("jigsaw", "jigsaw"),
+                                       ("dropout-covariance", "dropout-covariance")])  # fmt: skip
+def test_a_method_has_one_row_to_select_its_weight_with(name, row):
+    assert weights.weighted_row(name).id == row
+
+
+@pytest.mark.parametrize("name", ["standard", "dropout", "rsc", "nothing", ""])
+def test_what_has_no_weight_is_refused_with_what_has(name):
+    with pytest.raises(WeightError, match="choose one of dropout-orthogonality, dropout-covariance, jigsaw, .*, rcl"):
+        weights.weighted_row(name)
+
+
+def test_the_grid_is_the_papers_and_its_own_weight_is_the_row_itself():
+    specs = weights.specs("rcl", "paper", "0,3")
+    assert [spec.row for spec in specs[::2]] == [
+        "standard", "rcl-inf+weight=0.001", "rcl-inf+weight=0.01", "rcl-inf+weight=0.1", "rcl-inf",
+        "rcl-inf+weight=5", "rcl-inf+weight=10",
+    ]  # fmt: skip
+    assert [spec.seed for spec in specs] == [0, 3] * 7
+    assert tuple(spec.options["weight"] for spec in specs[2::2]) == GRID
+    assert specs[8] == protocol.spec_for("rcl-inf", 0)
+    assert specs[2].options["margin"] == math.inf and specs[2].epochs == 10
+
+
+@pytest.mark.parametrize("preset", protocol.PRESETS)
+def test_every_weight_of_a_preset_is_of_the_grid_and_of_a_method(preset):
+    for method, weight in protocol.preset(preset).weights.items():
+        assert weight in GRID
+        row = weights.weighted_row(method)
+        assert protocol.spec_for(row.id, 0, preset).options["weight"] == weight
+
+
+def test_the_largest_weight_that_holds_is_picked():
+    table = weights.table(grid(), paper=1.0)
+    assert tuple(table.columns) == weights.COLUMNS and not any("test" in column for column in table)
+    assert tuple(table["weight"]) == GRID and set(table["n"]) == {2}
+    assert list(table["collapsed"]) == [False] * 4 + [True] * 2
+    assert table["weight"][table["picked"]].tolist() == [1.0] == table["weight"][table["paper"]].tolist()
+    assert weights.pick(table) == 1.0 and weights.collapsed_below(table) == []
+    assert table.attrs == {"reference": 99.8, "threshold": 5.0}
+    assert table["val_mean"][3] == 96.0 and table["val_std"][3] == 0  # the best epoch, the second
+
+
+def test_the_threshold_decides_and_its_edge_holds():
+    found = grid()
+    assert weights.pick(weights.table(found, 3.8)) == 1.0  # exactly 3.8 points below
+    assert weights.pick(weights.table(found, 3.79)) == 0.1
+    assert weights.pick(weights.table(found, 99)) == 10.0
+    for wrong in (-1, 100, math.nan, math.inf, True, "5"):
+        with pytest.raises(WeightError, match="threshold"):
+            weights.table(found, wrong)
+
+
+def test_the_default_threshold_accepts_what_the_paper_accepts():
+    standard, rcl = protocol.row("standard").paper, protocol.row("rcl-inf").paper
+    assert standard[0] - (rcl[0] - 3 * rcl[1]) < weights.THRESHOLD
+
+
+def test_one_seed_that_collapses_or_diverges_is_a_collapse():
+    def low(spec):
+        return record(spec, 1000) if spec.options.get("weight") == 1.0 and spec.seed == 1 else record(spec)
+
+    def lost(spec):
+        return record(spec, diverged=spec.options.get("weight") == 1.0 and spec.seed == 1)
+
+    assert weights.pick(weights.table(grid(low))) == 0.1
+    table = weights.table(grid(lost))
+    assert weights.pick(table) == 0.1
+    line = table[table["weight"] == 1.0].iloc[0]
+    assert (line["n"], line["diverged"], line["val_mean"], line["collapsed"]) == (1, 1, 96.0, True)
+    assert math.isnan(line["val_std"])
+
+
+def test_the_rule_is_taken_literally_and_says_so():
+    def hole(spec):
+        return record(spec, 1000 if spec.options.get("weight") == 0.01 else None)
+
+    found = grid(hole)
+    table = weights.table(found, paper=1.0)
+    assert weights.pick(table) == 1.0 and weights.collapsed_below(table) == [0.01]
+    text = weights.to_markdown(table, weights.weighted_row("rcl"), found)
+    assert "smaller ones collapse all the same: 0.01" in text
+    assert "and so do all smaller ones" in weights.to_markdown(weights.table(grid()), weights.weighted_row("rcl"), found)
+
+
+def test_all_collapsed_and_none_collapsed():
+    row = weights.weighted_row("rcl")
+    found = grid(lambda spec: record(spec, None if spec.method == "standard" else 1000))
+    assert weights.pick(weights.table(found)) is None
+    assert "none is picked" in weights.to_markdown(weights.table(found), row, found)
+    found = grid(lambda spec: record(spec, 9990))
+    assert weights.pick(weights.table(found)) == 10.0
+    assert "no upper bound" in weights.to_markdown(weights.table(found), row, found)
+
+
+def test_without_standard_training_there_is_nothing_to_compare_with():
+    with pytest.raises(WeightError, match="train the row standard"):
+        weights.table([one for one in grid() if one.spec.method != "standard"])
+
+
+def save_all(test=5000):
+    def train(specs, preset, jobs):
+        for spec in specs:
+            records.save(record(spec, test=test), preset)
+        return []
+
+    return train
+
+
+def test_the_command_trains_picks_and_writes(results, capsys):
+    assert weights.select_weight("rcl", "paper", "0,1", train=save_all()) == 0
+    text = (results / "paper" / "weights" / "rcl.md").read_text(encoding="utf-8")
+    assert text in capsys.readouterr().out
+    assert "Picked: 1, the largest weight that holds, and so do all smaller ones; the paper has 1." in text
+    assert "| 1 | 2 | 96.00 ± 0.00 | 96.00 | 0 |  | yes | yes |" in text
+    csv = (results / "paper" / "weights" / "rcl.csv").read_text().splitlines()
+    assert csv[0] == "weight,n,val_mean_percent,val_std_percent,val_min_percent,diverged,collapsed,picked,paper"
+    assert csv[4] == "1,2,96,0,96,0,False,True,True" and len(csv) == 7
+    assert (results / "paper" / "runs" / "rcl-inf+weight=5" / "seed-1.json").is_file()
+
+
+def test_test_accuracy_takes_no_part(results, monkeypatch):
+    texts = []
+    for test in (1, 9999):
+        monkeypatch.setenv("MNISTMP_RESULTS", str(results / str(test)))
+        weights.select_weight("rcl", "paper", "0", train=save_all(test))
+        texts.append((results / str(test) / "paper" / "weights" / "rcl.md").read_text(encoding="utf-8"))
+    assert texts[0] == texts[1]
+
+
+def test_a_row_of_a_method_has_a_file_of_its_own(results):
+    weights.select_weight("rcl-m0.9", "paper", "0", train=save_all())
+    weights.select_weight("rcl-inf", "paper", "0", train=save_all())
+    assert sorted(path.name for path in (results / "paper" / "weights").iterdir()) == [
+        "rcl-m0.9.csv", "rcl-m0.9.md", "rcl.csv", "rcl.md"
+    ]  # fmt: skip
+
+
+def test_nothing_is_picked_from_part_of_a_grid(results, capsys):
+    assert weights.select_weight("rcl", "paper", "0", train=lambda *_: ["rcl-inf seed 0: its process was killed"]) == 1
+    assert "7 of 7 trainings are missing" in capsys.readouterr().out
+    assert not (results / "paper" / "weights").exists()
+
+
+def test_bad_input_is_refused_before_any_training():
+    def train(*_):
+        raise AssertionError("it trains")
+
+    for arguments in (("rsc", "paper"), ("rcl", "nowhere"), ("rcl", "paper", "x"), ("rcl", "paper", "0", -1.0)):
+        with pytest.raises(ValueError):
+            weights.select_weight(*arguments, train=train)
+
+
+def test_the_figure_takes_the_runs():
+    found = grid(lambda spec: record(spec, diverged=spec.options.get("weight") == 10.0))
+    runs, table = weights.runs(found), weights.table(found)
+    runs = runs[runs["method"] != "standard"]
+    assert len(runs) == 12 and runs["val_accuracy"].isna().sum() == 2
+    below = table.attrs["reference"] - table.attrs["threshold"]
+    figures.weight_grid(runs, weights.pick(table), paper=1.0, collapse_below=below)
