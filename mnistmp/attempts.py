@@ -54,7 +54,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str], precision: str | None = None) -> Outcome:
+def attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str]) -> Outcome:
     """Carry out a unit in a process of its own and say what became of it. Never raises for the unit's sake.
 
     A failed attempt stays in `results/<preset>/attempts/<unit>/<n>/` with its notebook and log.
@@ -63,13 +63,12 @@ def attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str
         batch: name of the batch, for `stop`.
         progress: file for the progress of its trainings; that it exists says that the unit began.
         environment: variables beside those of this process.
-        precision: for units without a notebook.
     """
     clock = time.monotonic()
     with contextlib.suppress(OSError):
         Path(progress).touch()
     try:
-        outcome = _attempt(unit, batch, progress, environment, precision)
+        outcome = _attempt(unit, batch, progress, environment)
     except OSError as error:  # a full disk, a folder that is gone
         outcome = Outcome(unit, f"{error.strerror or error} ({error.filename})", paths.results(unit.preset))
     return Outcome(**{**vars(outcome), "seconds": time.monotonic() - clock})
@@ -91,10 +90,10 @@ def stop(batch: str) -> None:
             process.kill()
 
 
-def _attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str], precision: str | None) -> Outcome:
+def _attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str]) -> Outcome:
     for start in range(1, STARTS + 1):
         folder = _new_folder(unit)
-        code = _run(unit, folder, batch, progress, environment, precision)
+        code = _run(unit, folder, batch, progress, environment)
         if batch in _stopped:
             _remove(folder)
             return Outcome(unit, interrupted=True)
@@ -136,17 +135,14 @@ def _remove(folder: Path) -> None:
             parent.rmdir()  # fails, as it should, while anything else is in there
 
 
-def _run(unit: Unit, folder: Path, batch: str, progress: str, environment: Mapping[str, str], precision: str | None) -> int:
-    command = [sys.executable, "-m", "mnistmp.unit", "--lifeline"]
+def _run(unit: Unit, folder: Path, batch: str, progress: str, environment: Mapping[str, str]) -> int:
+    command = [sys.executable, "-m", "mnistmp.unit", "--lifeline", "--preset", unit.preset]
     if unit.notebook:
         command += ["--notebook", unit.notebook, "--output", str(folder / Path(unit.notebook).name)]
+        command += [f"--{name}={value}" for name, value in (("seeds", unit.seeds), ("rows", unit.rows)) if value]
     else:
-        command += ["--direct", *(["--precision", precision] if precision else [])]
-        if not unit.rows:  # runs that have no name in Table 2
-            (folder / "specs.json").write_text(json.dumps([spec.to_json() for spec in unit.specs]), encoding="utf-8")
-            command += ["--preset", unit.preset, "--specs", str(folder / "specs.json")]
-    if unit.seeds:
-        command += ["--preset", unit.preset, "--seeds", unit.seeds, *(["--rows", unit.rows] if unit.rows else [])]
+        (folder / "specs.json").write_text(json.dumps([spec.to_json() for spec in unit.specs]), encoding="utf-8")
+        command += ["--specs", str(folder / "specs.json")]
     if unit.specs:
         command += ["--expect", *(str(records.record_path(unit.preset, spec.row, spec.seed)) for spec in unit.specs)]
     variables = {**os.environ, **environment, "MNISTMP_PROGRESS": progress}

@@ -42,7 +42,7 @@ def run_units(
         jobs: how many at a time.
         executor: anything with concurrent.futures' `submit`, also of a cluster whose machines share
             the results folder; None is a pool of threads here, each waiting for its unit's process.
-        precision: what the runs are planned at.
+        precision: what the notebooks train at.
         what: what units without trainings are called in the progress line.
 
     Raises:
@@ -59,7 +59,7 @@ def run_units(
     variables, outcomes, futures = child_environment(precision), [], {}
     try:
         for unit in units:
-            future = pool.submit(attempts.attempt, unit, batch, progress.file(unit), variables, precision)
+            future = pool.submit(attempts.attempt, unit, batch, progress.file(unit), variables)
             futures[future] = unit
             future.add_done_callback(done.put)
         while len(outcomes) < len(units):

@@ -60,9 +60,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from mnistmp import planning, records
+    from mnistmp import planning, protocol, records
 
-    specs = planning.plan(args.preset, args.rows, args.seeds, args.precision)
+    # Unlike the other verbs this one goes on where a record is broken: it is how one finds out.
+    precision = args.precision or planning.recorded_precision(args.preset)
+    specs = protocol.plan(args.preset, args.rows, args.seeds, precision)
     status = records.status(args.preset, specs)
     width = max([len("row"), *status["row"].str.len()])
     print(f"{'row':{width}}  {'planned':>7}  {'done':>7}  {'missing':>7}  {'diverged':>8}  {'broken':>6}")
@@ -232,7 +234,7 @@ def _sentence(error: Exception) -> str | None:
     """What to tell the user; None for a mistake of ours, which deserves its traceback."""
     if any(kind.__module__.startswith("mnistmp.") for kind in type(error).__mro__):
         first, *others = str(error).splitlines()
-        return f"{first} ({len(others)} more like this; mnistmp status lists them.)" if others else first
+        return f"{first.rstrip('.')} ({len(others)} more like this: see mnistmp status)." if others else first
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return None

@@ -21,8 +21,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mnistmp")
 # included, count in code_version: better a version too many than a change unnoticed.
 _NOT_DECIDING = {
     "__init__", "__main__", "attempts", "batch", "calibration", "cli", "dataset", "doctor", "environment", "figures",
-    "files", "intervals", "notebooks", "paths", "planning", "progress", "protocol", "readings", "records",
-    "report", "reproduce", "runfile", "runrecord", "selection", "study", "unit", "weights",
+    "files", "interactive", "intervals", "latent", "notebooks", "paths", "planning", "progress",
+    "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord", "selection", "study", "unit", "weights",
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from mnistmp import kernels, protocol, records
@@ -29,7 +31,7 @@ def native_bfloat16(device: str | torch.device | None = None) -> bool:
 
 
 def resolve_precision(preset_name: str, requested: str | None = None) -> str:
-    """The precision to run a preset at: as asked, else the preset's own.
+    """The precision to run a preset at: as asked, here or by MNISTMP_PRECISION, else the preset's own.
 
     "auto" goes on with the precision of the records that are there; on a fresh start it is
     bfloat16 where the device multiplies it natively, else float32.
@@ -38,6 +40,7 @@ def resolve_precision(preset_name: str, requested: str | None = None) -> str:
         SpecError: another precision than that of the preset's records is asked for.
     """
     recorded = set(records.load(preset_name)["precision"])
+    requested = requested or os.environ.get("MNISTMP_PRECISION")  # set for the notebooks of a batch
     wanted = requested or protocol.preset(preset_name).precision
     if requested and recorded - {requested}:
         raise SpecError(

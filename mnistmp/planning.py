@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import protocol, records, training
+from mnistmp import paths, protocol, records, training
 from mnistmp.environment import device_name
 from mnistmp.progress import OVERHEAD
 from mnistmp.spec import RunSpec
 from mnistmp.unit import Unit
+
 
 class BatchError(ValueError):
     """Work that cannot begin: one sentence with what is wrong and what to do."""
@@ -32,6 +34,7 @@ def plan(
     Raises:
         SpecError, BatchError: anything that cannot be, or a precision other than that of the records.
     """
+    protocol.preset(preset)  # an unknown name is said first
     resolved = training.resolve_precision(preset, precision)
     specs = protocol.plan(preset, rows=rows, seeds=seeds, precision=resolved)
     if shard is None:
@@ -40,6 +43,14 @@ def plan(
     if not match or not int(match[1]) < int(match[2]):
         raise BatchError(f"shard {shard!r} cannot be; write I/N with I from 0 to N - 1, for example 0/4 to 3/4.")
     return specs[int(match[1]) :: int(match[2])]
+
+
+def recorded_precision(preset: str) -> str | None:
+    """That of the first record of a preset that can be read; None if there is none."""
+    for path in sorted((paths.results(preset) / "runs").glob("*/seed-*.json")):
+        with contextlib.suppress(records.RecordError):
+            return records.read(path).spec.precision
+    return None
 
 
 def missing(specs: Sequence[RunSpec], preset: str, table: pd.DataFrame | None = None) -> list[RunSpec]:

@@ -117,7 +117,7 @@ PRESETS: dict[str, Preset] = {
             precision="auto",
             # Chosen on validation accuracy, with the weights by the paper's rule (Sec. 5.1).
             fields={"dataset": "digits", "epochs": 12, "batch_size": 32, "learning_rate": 5e-3},
-            weights={},
+            weights={"rcl": 0.1},
         ),
         Preset(
             name="quick",
@@ -226,9 +226,11 @@ def plan(
         seeds: as for `parse_seeds`; None for the preset's own, "recorded" for none.
         precision: as for `spec_for`.
     """
+    scale, chosen = preset(preset_name), trainings(rows, notebook)
     if seeds == "recorded":
-        return []
-    chosen = preset(preset_name).seeds if seeds is None else seeds
-    if isinstance(chosen, str):
-        chosen = parse_seeds(chosen)
-    return [spec_for(r.id, seed, preset_name, precision) for seed in chosen for r in trainings(rows, notebook)]
+        seeds = ()
+    elif seeds is None:
+        seeds = scale.seeds
+    elif isinstance(seeds, str):
+        seeds = parse_seeds(seeds)
+    return [spec_for(r.id, seed, preset_name, precision) for seed in seeds for r in chosen]

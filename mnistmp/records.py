@@ -65,7 +65,7 @@ def history(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFr
     Args and errors are those of `load`.
 
     Returns:
-        DataFrame with row, seed, epoch (from 1), val_accuracy and test_accuracy in percent,
+        DataFrame with row, seed, status, epoch (from 1), val_accuracy and test_accuracy in percent,
         train_loss, and a column `term:<name>` per loss term, NaN where a method has none of it.
     """
     problems: list[str] = []
@@ -73,6 +73,7 @@ def history(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFr
         {
             "row": record.spec.row,
             "seed": record.spec.seed,
+            "status": record.status,
             "epoch": epoch["epoch"],
             "val_accuracy": 100 * epoch["val_correct"] / record.val_total,
             "test_accuracy": 100 * epoch["test_correct"] / record.test_total,
@@ -82,7 +83,7 @@ def history(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFr
         for _, record in _good(preset, rows, problems)
         for epoch in record.history
     ]
-    columns = ["row", "seed", "epoch", "val_accuracy", "test_accuracy", "train_loss"]
+    columns = ["row", "seed", "status", "epoch", "val_accuracy", "test_accuracy", "train_loss"]
     return _finished(pd.DataFrame(lines) if lines else pd.DataFrame(columns=columns), problems, strict)
 
 

@@ -148,7 +148,7 @@ def table(preset: str) -> str:
         raise planning.BatchError(f"Preset {preset} has no records yet; run mnistmp reproduce --preset {preset}{instead}.")
     table2 = report.table2(found)
     text = report.to_markdown(table2, preset)
-    print("\n" + text)
+    print("\n" + _aligned(text))
     files = report.write(table2, preset)
     print(f"Table:      {', '.join(_relative(path) for path in files.values())}")
     return text
@@ -173,6 +173,17 @@ def _close(job: Job, outcomes: Sequence[Outcome]) -> int:
             where = f", see {_relative(outcome.look)}" if outcome.look else ""
             print(f"  {outcome.unit.label}: {outcome.problem}{where}")
     return 1 if failed or left else 0
+
+
+def _aligned(markdown: str) -> str:
+    """Markdown with its tables' columns as wide in every line, for a terminal."""
+    lines = [line.strip("|").split("|") if line.startswith("|") else line for line in markdown.splitlines()]
+    tables = [cells for cells in lines if isinstance(cells, list)]
+    widths = [max(len(cell.strip()) for cell in column) for column in zip(*tables)]
+    return "\n".join(
+        line if isinstance(line, str) else "  ".join(cell.strip().ljust(width) for cell, width in zip(line, widths)).rstrip()
+        for line in lines if isinstance(line, str) or set("".join(line)) - set("-: ")
+    )  # fmt: skip
 
 
 def _relative(path: Path) -> str:

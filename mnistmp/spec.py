@@ -95,7 +95,7 @@ class RunSpec:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < limit:
                 raise SpecError(f"{name} is {value!r}; it must be a number from 0 to below {limit:g}.")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, abs(float(value)))  # -0.0 is 0.0: equal runs, equal keys
         if not isinstance(self.options, Mapping):
             raise SpecError(f"options is {self.options!r}; give a dictionary of the method's options.")
         try:
@@ -116,6 +116,8 @@ class RunSpec:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunSpec:
         """The inverse of `to_json`. Raises SpecError on unknown or missing fields."""
+        if not isinstance(values, Mapping):
+            raise SpecError(f"A run is {values!r:.50}; it must be an object with the run's fields.")
         known = [f.name for f in dataclasses.fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:

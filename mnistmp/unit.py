@@ -1,7 +1,6 @@
 """One unit of a batch, and the process that carries it out: `python -m mnistmp.unit ...`.
 
-A unit is one papermill execution of one notebook, or the same trainings without a notebook
-(--direct). It has a process of its own, because papermill changes the working folder of the whole
+A unit is one papermill execution of one notebook, or trainings without a notebook. It has a process of its own, because papermill changes the working folder of the whole
 process, and so that whatever happens to it happens to nothing else.
 """
 
@@ -57,13 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mnistmp.unit", description=__doc__, allow_abbrev=False)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--notebook", type=Path, help="execute this notebook")
-    what.add_argument("--direct", action="store_true", help="train without a notebook; needs no Jupyter")
+    what.add_argument("--specs", type=Path, help="train these runs, a JSON list, without a notebook; needs no Jupyter")
     parser.add_argument("--output", type=Path, help="where the executed notebook goes; its folder is the kernel's")
     parser.add_argument("--preset", default="")
     parser.add_argument("--seeds", default="")
     parser.add_argument("--rows", default="")
-    parser.add_argument("--precision")
-    parser.add_argument("--specs", type=Path, help="with --direct: a JSON list of the runs to train instead of rows and seeds")
     parser.add_argument("--expect", type=Path, nargs="*", default=[], help="records that must exist at the end")
     parser.add_argument("--lifeline", action="store_true", help="end, with the kernel, when standard input closes")
     args = parser.parse_args(argv)
@@ -71,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--notebook needs --output")
     if args.lifeline:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    code, reason = _train(args) if args.direct else _execute(args)
+    code, reason = _execute(args) if args.notebook else _train(args)
     missing = [path for path in args.expect if not path.is_file()]
     if code == DONE and missing:
         code, reason = FAILED, f"it ended without an error and without recording {missing[0]}"
@@ -100,7 +97,7 @@ def _execute(args: argparse.Namespace) -> tuple[int, str]:
 
     # papermill fills {} in file names with parameters; ours mean themselves.
     output = str(args.output.absolute()).replace("{", "{{").replace("}", "}}")
-    given = {"preset": args.preset, "seeds": args.seeds, "rows": args.rows}
+    given = {"preset": args.preset, "seeds": args.seeds, "rows": args.rows} if args.seeds else {}
     parameters = {name: value for name, value in given.items() if value}
     try:
         notebook = json.loads(args.notebook.read_text(encoding="utf-8"))
@@ -137,15 +134,11 @@ def _until_trained(cells: list[dict]) -> list[dict]:
 
 
 def _train(args: argparse.Namespace) -> tuple[int, str]:
-    from mnistmp import protocol, training
+    from mnistmp import training
     from mnistmp.spec import RunSpec
 
-    if args.specs:
-        specs = [RunSpec.from_json(values) for values in json.loads(args.specs.read_text(encoding="utf-8"))]
-    else:
-        specs = protocol.plan(args.preset, rows=args.rows, seeds=args.seeds, precision=args.precision)
     reason = ""
-    for spec in specs:
+    for spec in [RunSpec.from_json(values) for values in json.loads(args.specs.read_text(encoding="utf-8"))]:
         try:
             training.train_missing([spec], args.preset)
         except Exception as error:  # the next training may still work

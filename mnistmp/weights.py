@@ -102,6 +102,12 @@ def specs(name: str, preset: str, seeds: str | None = None, precision: str | Non
     return planned
 
 
+def recorded(name: str, preset: str, seeds: str | None = None) -> list[RunRecord]:
+    """Those of `specs` that are recorded, for showing the grid: a notebook trains none of it."""
+    planned = specs(name, preset, seeds, machine.resolve_precision(preset))
+    return [record for record in (records.find(spec, preset) for spec in planned) if record]
+
+
 def runs(found: Sequence[RunRecord]) -> pd.DataFrame:
     """A row per run: method, weight (NaN for standard training), seed, val_accuracy at its best epoch.
 

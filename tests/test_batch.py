@@ -22,11 +22,9 @@ import pytest
 from mnistmp import attempts, batch, notebooks, paths, planning, protocol, records, reproduce, training, unit
 from mnistmp.attempts import Outcome
 from mnistmp.progress import Progress, about, duration
-from mnistmp.records import RunRecord
-from mnistmp.unit import Unit
+from stub_runs import PRESET, record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
-PRESET = "digits"
 
 PARAMETERS = 'preset: str = "paper"\nseeds: str = "recorded"\nrows: str = "all"'
 BODY = """
@@ -48,18 +46,6 @@ for row, seed in asked:
         temporary.write_text((stub / name).read_text())
         os.replace(temporary, target)
 """
-
-
-def record(spec, **changes):
-    """What a training of `spec` could have left behind."""
-    history = [
-        {"epoch": e, "val_correct": 300 + min(e, 5), "test_correct": 90 + e, "train_loss": 1 / e, "terms": {}, "seconds": 2.5}
-        for e in range(1, spec.epochs + 1)
-    ]
-    values = {"status": "done", "history": history, "val_total": 360, "test_total": 360,
-              "environment": {"device": "a processor", "threads": 1, "path": "stub"},
-              "started": "2026-01-01T00:00:00Z", "seconds": 40.0}  # fmt: skip
-    return RunRecord(**{"spec": spec, **values, **changes})
 
 
 def write_notebook(path, *cells):
@@ -91,10 +77,6 @@ def place(tmp_path, monkeypatch):
     )
     return SimpleNamespace(folder=tmp_path, notebooks=tmp_path / "notebooks", fault=fault,
                            attempts=tmp_path / "results" / PRESET / "attempts")  # fmt: skip
-
-
-def specs_of(rows, seeds="0", precision="float32"):
-    return protocol.plan(PRESET, rows=rows, seeds=seeds, precision=precision)
 
 
 def units_of(place, rows, seeds="0", jobs=10, **kwargs):
@@ -413,20 +395,23 @@ def test_without_notebooks_one_failed_training_does_not_stop_the_next(place, mon
         records.save(record(specs[0]), preset)
 
     monkeypatch.setattr(training, "train_missing", train)
-    expected = [str(records.record_path(PRESET, row, 0)) for row in ("standard", "rsc")]
-    arguments = ["--direct", "--preset", PRESET, "--seeds", "0", "--rows", "standard,rsc", "--precision", "float32"]
+    specs = specs_of("standard,rsc")
+    (place.folder / "specs.json").write_text(json.dumps([spec.to_json() for spec in specs]))
+    expected = [str(records.record_path(PRESET, spec.row, 0)) for spec in specs]
+    arguments = ["--specs", str(place.folder / "specs.json"), "--preset", PRESET]
     assert unit.main([*arguments, "--expect", *expected]) == unit.FAILED
     assert tried == ["standard", "rsc"] and records.find(*specs_of("rsc"), PRESET)
     assert capsys.readouterr().out == "mnistmp: standard seed 0: RuntimeError: no luck\n"
 
 
 def test_a_unit_without_notebook_needs_no_jupyter(place):
-    (spec,) = specs_of("rsc")
+    (spec,) = specs_of("rcl-inf")  # its margin travels through JSON
     records.save(record(spec), PRESET)  # nothing is left to train: only the way there is tested
-    code = "import sys; from mnistmp.unit import main; print(main(sys.argv[1:]), sorted({'papermill', 'nbformat'} & set(sys.modules)))"
-    command = [sys.executable, "-c", code, "--direct", "--preset", PRESET, "--seeds", "0", "--rows", "rsc",
-               "--precision", "float32", "--expect", str(records.record_path(PRESET, "rsc", 0))]  # fmt: skip
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "0 []\n"
+    (place.folder / "specs.json").write_text(json.dumps([spec.to_json()], allow_nan=False))
+    code = "import sys; from mnistmp.unit import main; print(main(sys.argv[1:]), {'papermill', 'nbformat'} & set(sys.modules))"
+    command = [sys.executable, "-c", code, "--specs", str(place.folder / "specs.json"), "--preset", PRESET,
+               "--expect", str(records.record_path(PRESET, spec.row, 0))]  # fmt: skip
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "0 set()\n"
 
 
 # ---- what is shown ----

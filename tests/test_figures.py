@@ -45,7 +45,12 @@ def table2(n=10, missing=()):
     for row in protocol.TABLE2:
         count, (val, val_std, test, test_std) = 0 if row.id in missing else n, row.paper
         known, spread = (0 if count else math.nan), (1 if count > 1 else math.nan)
-        ours = (val + random.normal(0, 0.1) + known, 2 * val_std * spread, test + random.normal(0, 2) + known, test_std * spread)
+        ours = (
+            val + random.normal(0, 0.1) + known,
+            2 * val_std * spread,
+            test + random.normal(0, 2) + known,
+            test_std * spread,
+        )
         lines.append((row.id, row.label, count, *ours, *row.paper))
     sides = [f"{split}_{what}" for split in ("val", "test") for what in ("mean", "std")]
     return pd.DataFrame(lines, columns=["id", "label", "n", *sides, *(f"paper_{side}" for side in sides)])
@@ -61,7 +66,12 @@ def panel(title="standard, validation", count=400, accuracy=0.8):
 def digits(count=60):
     random = np.random.default_rng(0)
     images, labels = torch.tensor(random.integers(0, 256, (count, 28, 28)), dtype=torch.uint8), torch.arange(count) % 10
-    return benchmark.colorize(images, labels), labels, benchmark.colorize(images, torch.full_like(labels, benchmark.TEST)), labels
+    return (
+        benchmark.colorize(images, labels),
+        labels,
+        benchmark.colorize(images, torch.full_like(labels, benchmark.TEST)),
+        labels,
+    )
 
 
 def noise(*shape):
@@ -69,7 +79,9 @@ def noise(*shape):
 
 
 def weights():
-    return pd.DataFrame({"weight": [0.001, 0.01, 0.1, 1, 5, 10], "val_accuracy": [99.9, 99.8, 99.5, 96.2, 21.0, math.nan]})
+    return pd.DataFrame(
+        {"weight": [0.001, 0.01, 0.1, 1, 5, 10], "val_accuracy": [99.9, 99.8, 99.5, 96.2, 21.0, math.nan]}
+    )
 
 
 EVERY = {
@@ -92,19 +104,31 @@ EVERY = {
     "curves-none": lambda: figures.training_curves(history()[:0], ["jigsaw", "rsc"]),
     "latent": lambda: figures.latent_space([panel()] * 5 + [{**panel("later"), "xy": []}]),
     "latent-2": lambda: figures.latent_space([panel(), panel("standard, test")]),
-    "channel-mutes": lambda: figures.channel_mutes(noise(20, 128) > 0.5, noise(20, 128), labels=[str(i % 10) for i in range(20)]),
-    "singular-values": lambda: figures.singular_values([abs(noise(128))] * 11, [f"epoch {epoch}" for epoch in range(11)]),
-    "covariance": lambda: figures.covariance_matrices(np.cov(noise(64, 99)), np.eye(64), ["Dropout", "Dropout & Covariance"]),
-    "logit-spread": lambda: figures.logit_spread({"standard": 9 * noise(500, 10), "spectral decoupling": noise(500, 10)}),
+    "channel-mutes": lambda: figures.channel_mutes(
+        noise(20, 128) > 0.5, noise(20, 128), labels=[str(i % 10) for i in range(20)]
+    ),
+    "singular-values": lambda: figures.singular_values(
+        [abs(noise(128))] * 11, [f"epoch {epoch}" for epoch in range(11)]
+    ),
+    "covariance": lambda: figures.covariance_matrices(
+        np.cov(noise(64, 99)), np.eye(64), ["Dropout", "Dropout & Covariance"]
+    ),
+    "logit-spread": lambda: figures.logit_spread(
+        {"standard": 9 * noise(500, 10), "spectral decoupling": noise(500, 10)}
+    ),
     "weight-grid": lambda: figures.weight_grid(weights(), picked=1, paper=1, collapse_below=90),
 }
 
 
 def hashes():
-    """A hash of both files of some figures: images, three dimensions, error bars, bars with long labels, pixels in a PDF."""
+    """A hash of both files of figures with images, three dimensions, error bars, long labels, pixels in a PDF."""
     names = ("samples", "palette-cube", "margin-curve", "table", "latent")
     built = {name: EVERY[name]() for name in names}
-    return {f"{name}.{kind}": hashlib.sha256(style.render(built[name], kind)).hexdigest() for name in names for kind in ("png", "pdf")}
+    return {
+        f"{name}.{kind}": hashlib.sha256(style.render(built[name], kind)).hexdigest()
+        for name in names
+        for kind in ("png", "pdf")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +174,8 @@ def test_a_figure_is_described_and_leaves_nothing_behind(built):
 def test_the_same_bytes_in_another_process_whatever_its_settings():
     # Another hash seed, another style as default, and pyplot not even imported.
     code = (
-        "import sys, json, matplotlib; matplotlib.rcParams.update({'font.size': 20, 'figure.facecolor': 'red', 'axes.grid': False})\n"
+        "import sys, json, matplotlib\n"
+        "matplotlib.rcParams.update({'font.size': 20, 'figure.facecolor': 'red', 'axes.grid': False})\n"
         "import test_figures; print(json.dumps(test_figures.hashes())); assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
@@ -165,7 +190,12 @@ def test_save(tmp_path, monkeypatch):
     assert written == [tmp_path / "digits" / "push-rule.png", tmp_path / "digits" / "push-rule.pdf"]
     png, pdf = (path.read_bytes() for path in written)
     assert png.startswith(b"\x89PNG") and b"Software" not in png and b"Date" not in png
-    assert pdf.startswith(b"%PDF") and b"matplotlib" not in pdf.lower() and b"CreationDate" not in pdf and b"/Type3" not in pdf
+    assert (
+        pdf.startswith(b"%PDF")
+        and b"matplotlib" not in pdf.lower()
+        and b"CreationDate" not in pdf
+        and b"/Type3" not in pdf
+    )
     assert figures.save(figures.push_rule(), "push-rule", "digits") == written
     assert [path.read_bytes() for path in written] == [png, pdf]
     assert len(list((tmp_path / "digits").iterdir())) == 2
@@ -272,7 +302,9 @@ def test_palette_cube_shows_the_palette():
     assert (abs(distance - 0.5) < 0.01).sum() == 6
     assert [text.get_text() for text in axes.texts if text.get_text().isdigit()] == list("0123456789")
     other = benchmark.PALETTE.flip(0)
-    assert np.allclose(np.stack(figures.palette_cube(other).axes[0].collections[-1]._offsets3d, 1)[:10], other.numpy() / 255)
+    assert np.allclose(
+        np.stack(figures.palette_cube(other).axes[0].collections[-1]._offsets3d, 1)[:10], other.numpy() / 255
+    )
 
 
 @pytest.mark.parametrize(("margin", "pushed"), [(0.9, [0, 2]), (math.inf, [0, 1, 2]), (0.0, [])])
@@ -289,7 +321,9 @@ def test_push_rule_is_the_rule_of_the_loss(margin, pushed):
         same = labels == labels[anchor]
         positive = np.where(same, distance[anchor], math.inf).argmin()
         negative = np.where(same, math.inf, distance[anchor]).argmin()
-        assert np.allclose(lines[2 * anchor], xy[[anchor, positive]]) and np.allclose(lines[2 * anchor + 1], xy[[anchor, negative]])
+        assert np.allclose(lines[2 * anchor], xy[[anchor, positive]]) and np.allclose(
+            lines[2 * anchor + 1], xy[[anchor, negative]]
+        )
         is_pushed = margin == math.inf or distance[anchor, positive] < margin * distance[anchor, negative]
         assert is_pushed == (anchor in pushed) == (tuple(xy[anchor]) in arrows)
         if is_pushed:  # away from the positive, by the sign of each coordinate
@@ -309,14 +343,20 @@ def points(axes, marker):
 def test_margin_curve_draws_the_table():
     table = table2()
     figure = figures.margin_curve(table)
-    rows = table[[row in {"rcl-m0.2", "rcl-m0.4", "rcl-m0.6", "rcl-m0.8", "rcl-m0.9", "rcl-inf"} for row in table["id"]]]
+    rows = table[
+        [row in {"rcl-m0.2", "rcl-m0.4", "rcl-m0.6", "rcl-m0.8", "rcl-m0.9", "rcl-inf"} for row in table["id"]]
+    ]
     for axes, split in zip(figure.axes, ("val", "test")):
         assert np.allclose(points(axes, "o")[:, 1], rows[f"{split}_mean"])
         assert np.allclose(points(axes, "s")[:, 1], rows[f"paper_{split}_mean"])
         assert np.allclose(points(axes, "o")[:, 0], [0.2, 0.4, 0.6, 0.8, 0.9, 1.1], atol=0.01)
         heights = sorted(abs(np.diff(path.vertices[:, 1])[0]) for bar in axes.collections for path in bar.get_paths())
         assert np.allclose(heights, sorted([*2 * rows[f"{split}_std"], *2 * rows[f"paper_{split}_std"]]))
-        dashed = [line for line in axes.lines if len(set(line.get_ydata())) == 1 and line.get_color() in (style.VALIDATION, style.TEST)]
+        dashed = [
+            line
+            for line in axes.lines
+            if len(set(line.get_ydata())) == 1 and line.get_color() in (style.VALIDATION, style.TEST)
+        ]
         assert [line.get_ydata()[0] for line in dashed] == [table[f"{split}_mean"][0]]
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["0.2", "0.4", "0.6", "0.8", "0.9", "∞"]
     assert figure.axes[0].get_ylim()[1] <= 101
@@ -336,7 +376,9 @@ def test_margin_curve_says_how_many_seeds(table, words):
 
 
 def test_margin_curve_takes_rows_of_the_readers_own_and_gaps():
-    extra = pd.DataFrame([{"id": "rcl-m0.95", "label": "mine", "n": 1, "val_mean": 99.0, "val_std": math.nan, "test_mean": 70.0}])
+    extra = pd.DataFrame(
+        [{"id": "rcl-m0.95", "label": "mine", "n": 1, "val_mean": 99.0, "val_std": math.nan, "test_mean": 70.0}]
+    )
     table = pd.concat([table2(1, missing=["rcl-m0.4"]), extra], ignore_index=True)
     axes = figures.margin_curve(table).axes[1]
     assert np.allclose(points(axes, "o")[:, 0], [0.2, 0.6, 0.8, 0.9, 0.95, 1.15], atol=0.01)
@@ -380,11 +422,15 @@ def test_training_curves_draws_the_history():
     data = history()
     figure = figures.training_curves(data, ["jigsaw", "standard"])
     assert [axes.get_title() for axes in figure.axes] == ["Jigsaw Puzzle", "Standard training"]
-    for axes, row, rules in zip(figure.axes, ("jigsaw", "standard"), (["best-validation", "early-stop"], ["best-validation"])):
+    for axes, row, rules in zip(
+        figure.axes, ("jigsaw", "standard"), (["best-validation", "early-stop"], ["best-validation"])
+    ):
         runs = [run for _, run in data[data["row"] == row].groupby("seed")]
         wanted = [run[["epoch", column]].to_numpy() for run in runs for column in ("val_accuracy", "test_accuracy")]
         assert np.allclose(drawn(axes, "seed"), wanted)
-        assert np.allclose([line[:, 1] for line in drawn(axes, "mean")], np.array(wanted)[..., 1].reshape(3, 2, 10).mean(0))
+        assert np.allclose(
+            [line[:, 1] for line in drawn(axes, "mean")], np.array(wanted)[..., 1].reshape(3, 2, 10).mean(0)
+        )
         for rule in selection.RULES:
             marks = drawn(axes, rule)
             assert len(marks) == (6 if rule in rules else 0)
@@ -439,11 +485,17 @@ def test_weight_grid():
 
 def test_latent_space_draws_every_point_once():
     given = panel()
-    figure = figures.latent_space([given, figures.Panel(**{**given, "title": "standard, test", "predicted": (given["labels"] + 1) % 10})])
+    figure = figures.latent_space(
+        [given, figures.Panel(**{**given, "title": "standard, test", "predicted": (given["labels"] + 1) % 10})]
+    )
     first, second = figure.axes
     right = given["labels"] == given["predicted"]
     circles, crosses = first.collections
-    assert (circles.get_gid(), crosses.get_gid()) == ("right", "wrong") and circles.get_rasterized() and crosses.get_rasterized()
+    assert (
+        (circles.get_gid(), crosses.get_gid()) == ("right", "wrong")
+        and circles.get_rasterized()
+        and crosses.get_rasterized()
+    )
     colors = np.array([to_rgb(color) for color in figures.CLASSES])
     for cloud, mask in ((circles, right), (crosses, ~right)):
         shown = np.hstack([cloud.get_offsets(), cloud.get_facecolors()[:, :3]])
@@ -471,12 +523,26 @@ def test_the_ten_class_colours_differ_for_the_colour_blind():
     """Each pair is well apart in OKLab, also as seen without one kind of cone (Machado et al. 2009)."""
     views = {
         "all cones": np.eye(3),
-        "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-        "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-        "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+        "protanopia": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        "deuteranopia": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        "tritanopia": [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ],
     }
     to_lms = np.array([[0.412221, 0.536333, 0.051446], [0.211903, 0.680700, 0.107397], [0.088302, 0.281719, 0.629979]])
-    to_lab = np.array([[0.210454, 0.793618, -0.004072], [1.977998, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]])
+    to_lab = np.array(
+        [[0.210454, 0.793618, -0.004072], [1.977998, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]]
+    )
     values = np.array([to_rgb(color) for color in figures.CLASSES])
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     for name, view in views.items():
@@ -506,7 +572,10 @@ def test_singular_values_and_logits_and_covariances():
         figures.singular_values([torch.ones(3)], [])
 
     axes = figures.logit_spread({"a": torch.ones(4, 10, dtype=torch.bfloat16), "b": 2 * noise(9, 10)}).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a: 1", f"b: {np.sqrt(np.mean(4 * noise(9, 10) ** 2)):.3g}"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "a: 1",
+        f"b: {np.sqrt(np.mean(4 * noise(9, 10) ** 2)):.3g}",
+    ]
     for wrong in ({}, {"a": np.full(3, np.nan)}, {"a": []}):
         with pytest.raises(ValueError, match="no logits"):
             figures.logit_spread(wrong)

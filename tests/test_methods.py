@@ -1,16 +1,14 @@
 """Every registered method and every named reading of it, through the same checks."""
 
-import copy
-import functools
 import gc
 import math
 import typing
 
 import pytest
 import torch
+from method_factory import build, digits
 from torch import nn
 
-from mnistmp import benchmark, data
 from mnistmp.methods import METHODS, Method, default_options, get, register, resolve_options
 from mnistmp.network import LeNet
 
@@ -31,26 +29,6 @@ EACH_CASE = pytest.mark.parametrize(
 RANDOM = {"dropout", "dropout-orthogonality", "dropout-covariance", "jigsaw", "rsc"}
 
 
-@functools.cache
-def untrained(image_size):
-    torch.manual_seed(0)
-    return LeNet(image_size=image_size)
-
-
-def build(name, options=None, network=None):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        method = get(name)(network or copy.deepcopy(untrained(28)), **(options or {}))
-    method.generator = torch.Generator().manual_seed(0)
-    return method.to(memory_format=torch.channels_last)
-
-
-def digits(count=16):
-    """Embedded digits in their class colours: images (N, 3, 28, 28) in [-1, 1], labels (N,)."""
-    grey, labels = data.load("digits").train_images[:count], data.load("digits").train_labels[:count]
-    return benchmark.color_batch(grey, labels, benchmark.input_table(benchmark.color_table())), labels
-
-
 # ---- every method, every reading ----
 
 
@@ -61,7 +39,7 @@ def test_steps_are_finite_reach_every_weight_and_repeat(name, options):
     for seed_of_others in (1, 2):
         torch.manual_seed(seed_of_others)  # the method has its own generator and leaves torch's alone
         before = torch.get_rng_state()
-        method = build(name, options)
+        method = build(name, **options)
         steps = [method.loss(images, labels) for _ in range(2)]
         assert torch.equal(torch.get_rng_state(), before)
         losses.append([loss.detach() for loss, _ in steps])
@@ -83,7 +61,7 @@ def test_steps_are_finite_reach_every_weight_and_repeat(name, options):
 def test_loss_never_looks_at_a_value(name, options):
     # On the "meta" device tensors have shapes and no values: .item(), a Python branch on a
     # tensor or a shape that depends on the data fails there, as it would in a GPU graph.
-    method = build(name, options).to("meta")
+    method = build(name, **options).to("meta")
     method.generator = None
     images = torch.empty(6, 3, 28, 28, device="meta")
     loss, _ = method.loss(images, torch.empty(6, dtype=torch.long, device="meta"))
@@ -94,7 +72,7 @@ def test_loss_never_looks_at_a_value(name, options):
 @EACH_CASE
 def test_bfloat16_networks_train(name, options):
     images, labels = digits(8)
-    method = build(name, options).to(torch.bfloat16)
+    method = build(name, **options).to(torch.bfloat16)
     loss, terms = method.loss(images.bfloat16(), labels)
     loss.backward()
     assert loss.dtype == torch.float32 and all(term.isfinite() for term in terms.values())
@@ -160,7 +138,7 @@ def test_memory_does_not_grow(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_32_pixels_work_too(name):
-    method = build(name, network=copy.deepcopy(untrained(32)))
+    method = build(name, image_size=32)
     loss, _ = method.loss(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 1, 2]))
     loss.backward()
     assert loss.isfinite() and method.features(torch.rand(1, 3, 32, 32)).shape == (1, 128, 5, 5)
@@ -194,7 +172,7 @@ def test_a_new_method_is_available_at_once(newcomer):
     assert resolve_options("newcomer", {"weight": 2}) == {
         "weight": 2.0, "limit": math.inf, "tiles": 2, "loud": False, "mode": "soft"
     }  # fmt: skip
-    loss, _ = build("newcomer", {"weight": 2.0}).loss(*digits(4))
+    loss, _ = build("newcomer", weight=2.0).loss(*digits(4))
     assert loss.isfinite()
 
 

@@ -12,8 +12,13 @@ from matplotlib.lines import Line2D
 from mnistmp import protocol, selection
 from mnistmp.figures import style
 
-_RULES = {"best-validation": ("o", "best validation"), "early-stop": ("D", "early stop @95"), "last": ("s", "last epoch")}
-_SPLITS = (("val_accuracy", style.VALIDATION), ("test_accuracy", style.TEST))
+_RULES = {
+    "best-validation": ("o", "best validation"),
+    "early-stop": ("D", "early stop @95"),
+    "last": ("s", "last epoch"),
+}
+# Where the two are the same, as on the original MNIST, the broader line shows behind the other.
+_SPLITS = (("val_accuracy", style.VALIDATION, 1.5), ("test_accuracy", style.TEST, 1.0))
 _COLUMNS = 3  # panels side by side
 
 
@@ -38,21 +43,25 @@ def training_curves(
     Raises:
         ValueError: a missing column, no rows at all, or an unknown rule.
     """
-    style.need_columns(history, ("row", "seed", "epoch", "val_accuracy", "test_accuracy"), "the result of records.history")
+    style.need_columns(
+        history, ("row", "seed", "epoch", "val_accuracy", "test_accuracy"), "the result of records.history"
+    )
     panels = _trainings(history, rows)
     if not panels:
         raise ValueError("There is nothing to draw: the history is empty; train something first, or name rows.")
-    columns = min(_COLUMNS, len(panels))
+    columns = 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     alt = "Validation and test accuracy per epoch of " + ", ".join(_label(row) for row in panels) + "."
     size = {1: 2.6, 2: 2.2}.get(columns, 1.55)
-    figure, grid = style.new(size * lines + 0.55, alt, rows=lines, columns=columns, squeeze=False, sharex=True, sharey=True)
-    used, counts = [], []
+    figure, grid = style.new(
+        size * lines + 0.55, alt, rows=lines, columns=columns, squeeze=False, sharex=True, sharey=True
+    )
+    used, seeds = [], []
     for axes, row in zip(grid.flat, panels):
         rules = _rules(row) if selections is None else list(selections)
         used += [rule for rule in rules if rule not in used]
         axes.set_title(textwrap.fill(_label(row), 26 if columns == _COLUMNS else 50))
-        counts.append(_panel(axes, history[history["row"] == row], rules))
+        seeds.append(_panel(axes, history[history["row"] == row], rules))
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for column in range(columns):  # the lowest panel of each column carries the axis
@@ -64,15 +73,15 @@ def training_curves(
     grid[0, 0].set_xlim(1 - 0.04 * last, last * 1.04)
     grid[0, 0].xaxis.get_major_locator().set_params(integer=True)
     figure.supylabel("accuracy (%)", fontsize=8)
-    _legend(figure, used, [count for count in counts if count], diverged=any(axes.findobj(_is_cross) for axes in grid.flat))
+    _legend(figure, used, [done for done, _ in seeds if done], diverged=any(lost for _, lost in seeds))
     return figure
 
 
 def _panel(axes, history, rules):
-    """Draw one training; return how many of its seeds finished."""
+    """Draw one training; return how many of its seeds finished and how many diverged."""
     if not len(history):
         style.say(axes, "no records yet")
-        return 0
+        return 0, 0
     ends = history.groupby("seed")["epoch"].max()
     if "status" in history:
         finished = history.loc[history["status"] == "done", "seed"].unique()
@@ -82,32 +91,30 @@ def _panel(axes, history, rules):
     for seed, run in history.sort_values("epoch").groupby("seed"):
         values = list(run["val_accuracy"])
         marks = {rule: selection.select(values, 100, rule) for rule in rules} if seed in finished else {}
-        for column, color in _SPLITS:
-            axes.plot(run["epoch"], run[column], color=color, linewidth=1.4 if alone else 0.5,
+        for column, color, broad in _SPLITS:
+            axes.plot(run["epoch"], run[column], color=color, linewidth=broad * (1.4 if alone else 0.5),
                       alpha=1 if alone else 0.45, zorder=2, gid="seed")  # fmt: skip
             if seed not in finished:
-                axes.plot(run["epoch"].iloc[-1:], run[column].iloc[-1:], "x", color=color, zorder=4, gid="diverged")
+                axes.plot(run["epoch"].iloc[-1:], run[column].iloc[-1:], "x", color=style.OURS, zorder=4, gid="diverged")
             for rule, index in marks.items():
-                axes.plot(run["epoch"].iloc[[index]], run[column].iloc[[index]], _RULES[rule][0], markersize=3.6, gid=rule,
-                          markerfacecolor="white", markeredgecolor=color, markeredgewidth=0.8, zorder=4)  # fmt: skip
+                look = {"markersize": 3.6, "markerfacecolor": "white", "markeredgecolor": color, "markeredgewidth": 0.8}
+                at = run.iloc[[index]]
+                axes.plot(at["epoch"], at[column], _RULES[rule][0], zorder=4, gid=rule, **look)
     if not alone and len(finished):
-        mean = history[history["seed"].isin(finished)].groupby("epoch")[[column for column, _ in _SPLITS]].mean()
-        for column, color in _SPLITS:
-            axes.plot(mean.index, mean[column], color=color, linewidth=1.6, zorder=3, gid="mean")
-    return len(finished)
-
-
-def _is_cross(artist):
-    return artist.get_gid() == "diverged"
+        mean = history[history["seed"].isin(finished)].groupby("epoch")[[column for column, *_ in _SPLITS]].mean()
+        for column, color, broad in _SPLITS:
+            axes.plot(mean.index, mean[column], color=color, linewidth=1.6 * broad, zorder=3, gid="mean")
+    return len(finished), len(ends) - len(finished)
 
 
 def _legend(figure, used, counts, diverged):
     look = {"linestyle": "none", "color": style.OURS, "markersize": 4.5}
     handles = [
-        Line2D([], [], color=style.VALIDATION, label="validation"),
-        Line2D([], [], color=style.TEST, label="test"),
-        *(Line2D([], [], marker=_RULES[rule][0], markerfacecolor="white", label=_RULES[rule][1], **look) for rule in used),
+        Line2D([], [], color=color, label=label)
+        for color, label in ((style.VALIDATION, "validation"), (style.TEST, "test"))
     ]
+    for marker, label in (_RULES[rule] for rule in used):
+        handles.append(Line2D([], [], marker=marker, markerfacecolor="white", label=label, **look))
     if diverged:
         handles.append(Line2D([], [], marker="x", label="diverged", **look))
     title = None

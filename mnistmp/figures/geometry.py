@@ -19,7 +19,7 @@ from mnistmp.figures import style
 def palette_cube(palette: Any = benchmark.PALETTE, test_color: Any | None = None) -> style.Figure:
     """The class colours in the RGB cube (paper, Section 3.2), with the sphere of radius 0.5 around the centre.
 
-    In the published palette six lie on the sphere, in the middle of the cube's faces, and four at
+    In the published palette six lie on the sphere, where it touches the cube's faces, and four at
     vertices; the test colour is the centre. Spokes lead from there to the ten.
 
     Args:
@@ -29,7 +29,7 @@ def palette_cube(palette: Any = benchmark.PALETTE, test_color: Any | None = None
     colors = benchmark.as_palette(palette)
     center = (benchmark.mean_color(colors) if test_color is None else torch.as_tensor(test_color)).numpy() / 255
     colors = colors.numpy() / 255
-    alt = "The ten class colours in the RGB cube: six in the middle of the faces, four at vertices, the test grey in the centre."
+    alt = "The ten class colours in the RGB cube: six on the faces, four at vertices, the test colour in the centre."
     figure, axes = style.new(3.5, alt, width=3.7, subplot_kw={"projection": "3d", "computed_zorder": False})
     axes.set_axis_off()
     axes.set_proj_type("ortho")
@@ -43,7 +43,11 @@ def palette_cube(palette: Any = benchmark.PALETTE, test_color: Any | None = None
             hidden = (first == farthest).all() or (second == farthest).all()
             axes.plot(*zip(first, second), color="#909090", linewidth=0.6 if hidden else 0.9, zorder=1,
                       linestyle=(0, (5, 4)) if hidden else "-")  # fmt: skip
-    for name, axis, at in (("red", 0, (0.5, 0, -0.1)), ("green", 1, (1.0, 0.5, -0.13)), ("blue", 2, (-0.08, -0.04, 0.5))):
+    for name, axis, at in (
+        ("red", 0, (0.5, 0, -0.1)),
+        ("green", 1, (1.0, 0.5, -0.13)),
+        ("blue", 2, (-0.08, -0.04, 0.5)),
+    ):
         axes.text(*at, f"{name} →", zdir="xyz"[axis], ha="center", va="center", color="#404040")
 
     turn, tilt = np.meshgrid(np.linspace(0, 2 * np.pi, 25), np.linspace(0, np.pi, 13))
@@ -53,7 +57,9 @@ def palette_cube(palette: Any = benchmark.PALETTE, test_color: Any | None = None
     for color in colors:
         axes.plot(*zip(center, color), color=color * 0.85, linewidth=1.0, linestyle=(0, (2, 2)), zorder=2)
     every = np.vstack([colors, center])
-    axes.scatter(*every.T, c=every, s=[150] * 10 + [270], edgecolors="black", linewidths=0.7, depthshade=False, zorder=3)
+    axes.scatter(
+        *every.T, c=every, s=[150] * 10 + [270], edgecolors="black", linewidths=0.7, depthshade=False, zorder=3
+    )
     for name, color in zip([*"0123456789", "test"], every):
         dark = color @ (0.3, 0.59, 0.11) < 0.5  # by how bright the eye finds it
         size = 6.5 if name == "test" else 8
@@ -90,32 +96,38 @@ def push_rule(margin: float = 0.9) -> style.Figure:
     other = labels[:, None] != labels
     negative = torch.cdist(xy, xy, p=1).masked_fill(~other, math.inf).argmin(1)
 
-    alt = "Three anchors with their nearest positive and negative neighbours; arrows show which anchors are pushed and where to."
+    alt = "Three anchors with their nearest positive and negative; arrows show which are pushed and where to."
     figure, axes = style.new(3.9, alt, width=3.8)
     axes.set_aspect("equal")
     axes.grid(False)
     axes.set(xlim=(-0.08, 1.08), ylim=(-0.08, 1.08), xticks=[], yticks=[])
     axes.set(xlabel="one coordinate of the features", ylabel="another coordinate")
-    kinds = (("o", style.VALIDATION), ("s", style.TEST), ("^", "#009E73"))
+    kinds = (("o", "#832db6"), ("s", "#a05a2c"), ("^", "#009E73"))
     for anchor in range(_ANCHORS):
         here, color = xy[anchor], kinds[labels[anchor]][1]
         limit = margin * to_negative[anchor]
         if math.isfinite(limit):
             diamond = here + limit * torch.tensor([(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)])
-            axes.add_patch(Polygon(diamond.numpy(), facecolor=(color, 0.09), edgecolor=(color, 0.5), linewidth=0.6, zorder=0))
+            axes.add_patch(
+                Polygon(diamond.numpy(), facecolor=(color, 0.09), edgecolor=(color, 0.5), linewidth=0.6, zorder=0)
+            )
         for end, line in ((positive[anchor], (0, (1, 1.2))), (negative[anchor], "-")):
             axes.plot(*zip(here, xy[end]), color="#303030", linestyle=line, linewidth=1.2, zorder=1)
         if push[anchor].any():
             tip = here + 0.17 * push[anchor] / push[anchor].norm()
-            axes.annotate("", tip.tolist(), here.tolist(), zorder=2,
-                          arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 2, "mutation_scale": 11})  # fmt: skip
+            look = {"arrowstyle": "-|>", "color": color, "linewidth": 2, "mutation_scale": 11}
+            axes.annotate("", tip.tolist(), here.tolist(), arrowprops=look, zorder=2)
     for label, (marker, color) in enumerate(kinds):
         mine = labels == label
-        axes.scatter(*xy[mine].T.numpy(), marker=marker, s=42, color=color, edgecolors="white", linewidths=0.8, zorder=3)
+        axes.scatter(
+            *xy[mine].T.numpy(), marker=marker, s=42, color=color, edgecolors="white", linewidths=0.8, zorder=3
+        )
     for anchor in range(_ANCHORS):
-        axes.scatter(*xy[anchor], marker=kinds[labels[anchor]][0], s=210 if labels[anchor] == 2 else 150, color=kinds[labels[anchor]][1],
-                     edgecolors="black", linewidths=0.9, zorder=4)  # fmt: skip
-        axes.text(*xy[anchor], str(anchor + 1), color="white", weight="bold", fontsize=7.5, ha="center", va="center_baseline", zorder=5)
+        marker, color = kinds[labels[anchor]]
+        area = 210 if marker == "^" else 150  # a triangle needs more room for its number
+        axes.scatter(*xy[anchor], marker=marker, s=area, color=color, edgecolors="black", linewidths=0.9, zorder=4)
+        look = {"color": "white", "weight": "bold", "fontsize": 7.5, "ha": "center", "va": "center_baseline"}
+        axes.text(*xy[anchor], str(anchor + 1), zorder=5, **look)
     line = {"color": "#303030", "linewidth": 1.2}
     handles = [
         Line2D([], [], linestyle=(0, (1, 1.2)), label="nearest positive", **line),

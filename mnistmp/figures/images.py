@@ -13,7 +13,9 @@ _GAP = 2  # pixels of white between images
 
 
 @style.styled
-def samples(train_images: Any, train_labels: Any, test_images: Any, test_labels: Any, columns: int = 10) -> style.Figure:
+def samples(
+    train_images: Any, train_labels: Any, test_images: Any, test_labels: Any, columns: int = 10
+) -> style.Figure:
     """Figure 1: training digits above, in their class's colour; test digits below, all in one colour.
 
     Column j shows class j modulo 10: with 20 columns every class is shown by its first two digits.
@@ -82,7 +84,9 @@ def rgb(images: Any, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarr
     if values.ndim == 4 and values.shape[1] in (1, 3) and values.shape[3] not in (1, 3):
         values = values.transpose(0, 2, 3, 1)
     if values.ndim != 4 or values.shape[3] not in (1, 3):
-        raise ValueError(f"images are {style.array(images).shape}; expected (N, 3, H, W), (N, H, W, 3) or grey (N, H, W).")
+        raise ValueError(
+            f"images are {style.array(images).shape}; expected (N, 3, H, W), (N, H, W, 3) or grey (N, H, W)."
+        )
     if values.dtype != np.uint8:
         low, high = value_range
         values = (np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)

@@ -63,13 +63,18 @@ def latent_space(panels: Sequence[Panel | Mapping[str, Any]]) -> style.Figure:
         axes.set_title(heading)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    dots = [Line2D([], [], marker="o", color=color, linestyle="none", label=str(digit)) for digit, color in enumerate(style.CLASSES)]
+    dots = [
+        Line2D([], [], marker="o", color=color, linestyle="none", label=str(digit))
+        for digit, color in enumerate(style.CLASSES)
+    ]
     marks = [
         Line2D([], [], marker=marker, color=style.PAPER, linestyle="none", label=label)
         for marker, label in (("o", "predicted right"), ("x", "wrong"))
     ]
     short = columns < _COLUMNS
-    figure.legend(handles=dots + marks, loc="outside lower center", ncols=6 if short else 12, columnspacing=1.1, handletextpad=0.1)
+    figure.legend(
+        handles=dots + marks, loc="outside lower center", ncols=6 if short else 12, columnspacing=1.1, handletextpad=0.1
+    )
     return figure
 
 

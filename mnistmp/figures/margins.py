@@ -45,7 +45,8 @@ def margin_curve(table: pd.DataFrame) -> style.Figure:
         axes.plot(solid["x"] - _ASIDE, solid[f"{split}_mean"], color=color, zorder=2)
         if len(solid) < len(ours):  # dotted towards infinity, which is no number on this axis
             axes.plot(dotted["x"] - _ASIDE, dotted[f"{split}_mean"], color=color, linestyle=(0, (1, 1.5)), zorder=2)
-        bars(axes, ours["x"] - _ASIDE, ours[f"{split}_mean"], ours[f"{split}_std"], color=color, zorder=4, **style.OURS_MARKER)
+        mean, std = ours[f"{split}_mean"], ours[f"{split}_std"]
+        bars(axes, ours["x"] - _ASIDE, mean, std, color=color, zorder=4, **style.OURS_MARKER)
         if f"paper_{split}_mean" in rows:
             mean, std = (rows[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
             bars(axes, rows["x"] + _ASIDE, mean, std, zorder=3, **style.PAPER_MARKER)
@@ -57,13 +58,15 @@ def margin_curve(table: pd.DataFrame) -> style.Figure:
     bottom.set_xticks(rows["x"], ["∞" if margin == math.inf else f"{margin:g}" for margin in rows["margin"]])
     top.set_ylim(top=100 + 0.04 * (100 - top.get_ylim()[0]))
     if len(finite) < len(rows):
-        _break_axis(figure, (top, bottom), at_infinity - 0.1)
+        _break_axis((top, bottom), at_infinity - 0.1)
     handles = [
         Line2D([], [], color=style.OURS, label=seeds_note(rows["n"][rows["n"] > 0]), **style.OURS_MARKER),
         Line2D([], [], linestyle="none", label=paper_note(table), **style.PAPER_MARKER),
     ]
     if standard.notna().any():
-        handles.append(Line2D([], [], color=style.OURS, linestyle=(0, (5, 3)), linewidth=0.9, label="ours, standard training"))
+        handles.append(
+            Line2D([], [], color=style.OURS, linestyle=(0, (5, 3)), linewidth=0.9, label="ours, standard training")
+        )
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
@@ -95,7 +98,7 @@ def bars(axes: Any, x: Any, y: Any, std: Any, horizontal: bool = False, **look: 
     axes.errorbar(np.asarray(x, float), np.asarray(y, float), linestyle="none", elinewidth=1.0, **known, **look)
 
 
-def _break_axis(figure: Any, panels: Any, x: float) -> None:
+def _break_axis(panels: Any, x: float) -> None:
     for axes in panels:  # a white gap and two strokes in the axis: what follows is not to scale
         place = {"transform": axes.get_xaxis_transform(), "clip_on": False}
         axes.plot([x - 0.008, x + 0.008], [0, 0], color="white", linewidth=3, zorder=5, **place)
@@ -122,27 +125,31 @@ def weight_grid(
     style.need_columns(table, ("weight", "val_accuracy"), "columns weight and val_accuracy")
     if not len(table) or not (table["weight"] > 0).all():
         raise ValueError("The grid of weights is empty or has a weight that is not positive; give weights above 0.")
-    alt = "Validation accuracy against the weight of the method's extra term; the picked weight and the paper's are marked."
+    alt = "Validation accuracy against the weight of the extra term; the picked one and the paper's are marked."
     figure, axes = style.new(2.6, alt)
     mean = table.groupby("weight")["val_accuracy"].mean()
     if table["weight"].duplicated().any():
-        axes.plot(table["weight"], table["val_accuracy"], ".", color=style.VALIDATION, alpha=0.5, markersize=4, label="one seed")
+        look = {"color": style.VALIDATION, "alpha": 0.5, "markersize": 4, "label": "one seed"}
+        axes.plot(table["weight"], table["val_accuracy"], ".", **look)
     axes.plot(mean.index, mean, color=style.VALIDATION, zorder=3, label="ours", **style.OURS_MARKER)
-    lost = mean.index[mean.isna()]
-    if len(lost):
-        axes.plot(lost, [0.03] * len(lost), "x", color=style.OURS, transform=axes.get_xaxis_transform(), label="diverged")
+    lost = sorted(set(table["weight"][table["val_accuracy"].isna()]))
+    if lost:
+        at_the_bottom = {"transform": axes.get_xaxis_transform(), "label": "diverged"}
+        axes.plot(lost, [0.03] * len(lost), "x", color=style.OURS, **at_the_bottom)
     if collapse_below is not None:
         axes.axhspan(-1, collapse_below, color=style.NEUTRAL, alpha=0.25, linewidth=0, zorder=0)
-        axes.axhline(collapse_below, color=style.PAPER, linewidth=0.7, label=f"collapse: below {collapse_below:g} %")
+        axes.axhline(collapse_below, color=style.PAPER, linewidth=0.7, label=f"collapse: below {collapse_below:.4g} %")
     if picked is not None:
         axes.plot([picked], [mean.get(picked, math.nan)], "o", markersize=11, markerfacecolor="none",
                   markeredgecolor=style.OURS, label=f"picked: {picked:g}")  # fmt: skip
     if paper is not None:
-        axes.axvline(paper, color=style.PAPER, linestyle=(0, (5, 3)), linewidth=0.9, zorder=1, label=f"paper: {paper:g}")
+        look = {"color": style.PAPER, "linestyle": (0, (5, 3)), "linewidth": 0.9}
+        axes.axvline(paper, zorder=1, label=f"paper: {paper:g}", **look)
     axes.set_xscale("log")
     axes.set_xticks(mean.index, [f"{weight:g}" for weight in mean.index])
     axes.minorticks_off()
     low = np.nanmin([*table["val_accuracy"], 100 if collapse_below is None else collapse_below])
-    axes.set(xlabel="weight", ylabel="Validation accuracy (%)", ylim=(low - 0.12 * (101 - low), 100 + 0.06 * (101 - low)))
+    axes.set_ylim(low - 0.12 * (101 - low), 100 + 0.06 * (101 - low))
+    axes.set(xlabel="weight", ylabel="Validation accuracy (%)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

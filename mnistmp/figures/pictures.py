@@ -60,13 +60,17 @@ def singular_values(curves: Sequence[Any], labels: Sequence[str]) -> style.Figur
         ValueError: no curve, or another number of labels.
     """
     if not len(curves) or len(curves) != len(labels):
-        raise ValueError(f"There are {len(curves)} curves and {len(labels)} labels; give at least one, and as many of both.")
+        raise ValueError(
+            f"There are {len(curves)} curves and {len(labels)} labels; give at least one, and as many of both."
+        )
     figure, axes = style.new(2.6, "Singular values from largest to smallest: " + ", ".join(labels) + ".")
     # Many curves are steps of one thing and get shades of one scale; few are different things.
     shades = mpl.colormaps["viridis_r"](np.linspace(0.12, 1, len(curves)))
     for index, (values, label) in enumerate(zip(curves, labels)):
         values = np.sort(style.array(values).astype(float).ravel())[::-1]
-        axes.plot(range(1, len(values) + 1), values, label=label, color=shades[index] if len(curves) > 4 else f"C{index}")
+        axes.plot(
+            range(1, len(values) + 1), values, label=label, color=shades[index] if len(curves) > 4 else f"C{index}"
+        )
     axes.axhline(1, color=style.PAPER, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1, label="orthonormal filters")
     axes.set(xlabel="rank, from the largest", ylabel="singular value", ylim=(0, None))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -102,7 +106,9 @@ def covariance_matrices(before: Any, after: Any, titles: Sequence[str] = ("befor
         axes.set_title(f"{title}\noff the diagonal: {np.sqrt(np.mean(side**2)):.3g} (r.m.s.)")
         axes.set_xlabel("channel")
     panels[0].set_ylabel("channel")
-    figure.colorbar(drawn, ax=panels, label="covariance", extend="both", shrink=0.8, pad=0.02).outline.set_visible(False)
+    figure.colorbar(drawn, ax=panels, label="covariance", extend="both", shrink=0.8, pad=0.02).outline.set_visible(
+        False
+    )
     return figure
 
 
@@ -127,8 +133,12 @@ def logit_spread(groups: Mapping[str, Any]) -> style.Figure:
         # By share: the groups may be of different sizes.
         weights = np.full(len(logits), 100 / len(logits))
         axes.hist(logits, bins, weights=weights, histtype="stepfilled", color=f"C{index}", alpha=0.18, zorder=2)
-        axes.hist(logits, bins, weights=weights, histtype="step", color=f"C{index}", linewidth=1.2, label=label, zorder=3)
+        axes.hist(
+            logits, bins, weights=weights, histtype="step", color=f"C{index}", linewidth=1.2, label=label, zorder=3
+        )
     axes.set(xlabel="logit", ylabel="share of the logits (%)", yscale="log")
     axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="root mean square", title_fontsize=7.5, alignment="left")
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), title="root mean square", title_fontsize=7.5, alignment="left"
+    )
     return figure

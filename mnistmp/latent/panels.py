@@ -1,0 +1,110 @@
+"""Which panels Figure 3 has, which of them are stored, and the batch's work for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnistmp import protocol, records, training
+from mnistmp.latent import file
+from mnistmp.latent.file import Embedding, LatentError
+from mnistmp.latent.picture import settings
+from mnistmp.spec import RunSpec
+from mnistmp.unit import Unit
+
+NOTEBOOK = "09_latent_space"
+
+
+@dataclass(frozen=True)
+class View:
+    """A panel of Figure 3: which training's features, of which split."""
+
+    letter: str
+    row: str
+    split: str
+    title: str
+
+
+PANELS = (
+    View("a", "standard", "val", "standard, validation"),
+    View("b", "standard", "test", "standard, test"),
+    View("c", "standard-original", "val", "original digits, validation"),
+    View("d", "rcl-m0.9", "val", "RCL m = 0.9, validation"),
+    View("e", "rcl-inf", "val", "RCL m = ∞, validation"),
+    View("f", "rcl-inf", "test", "RCL m = ∞, test"),
+)
+
+
+def load(preset: str, seed: int | None = None, views: Sequence[View] = PANELS) -> list[Embedding]:
+    """The panels of a preset, in order; one that was not computed yet has no points.
+
+    Args:
+        seed: of the trainings; None for the preset's first.
+
+    Raises:
+        LatentError: a file that cannot be used, or that is not of this preset's training.
+    """
+    specs = _specs(preset, seed, views)
+    found = [find(view, specs[view.row], preset) for view in views]
+    return [panel or Embedding(view.title, (), (), ()) for view, panel in zip(views, found)]
+
+
+def find(view: View, spec: RunSpec, preset: str) -> Embedding | None:
+    """The stored panel of a run, or None.
+
+    Raises:
+        LatentError: the file cannot be used, or was made from another run or by another t-SNE.
+    """
+    path = file.path_of(preset, view.row, view.split, spec.seed)
+    panel = file.read(path, view.title)
+    if panel is not None:
+        about = panel.about
+        same = {"run": about["key"] == spec.key(), "t-SNE": about["tsne"] == settings(spec.seed),
+                "split": (about["row"], about["split"]) == (view.row, view.split)}  # fmt: skip
+        if not all(same.values()):
+            other = next(name for name, equal in same.items() if not equal)
+            raise LatentError(f"{path} was made from another {other} than is asked for; delete it and run mnistmp latent.")
+    return panel
+
+
+def missing(preset: str, seed: int | None = None, views: Sequence[View] = PANELS) -> dict[RunSpec, list[View]]:
+    """The trainings that lack panels, and which. One that is recorded as diverged has none to give.
+
+    Raises:
+        LatentError, RecordError: a file that cannot be used.
+    """
+    due: dict[RunSpec, list[View]] = {}
+    for row, spec in _specs(preset, seed, views).items():
+        absent = [view for view in views if view.row == row and find(view, spec, preset) is None]
+        recorded = records.find(spec, preset) if absent else None
+        if absent and not (recorded and recorded.status == "diverged"):
+            due[spec] = absent
+    return due
+
+
+def seed_of(preset: str, seeds: str | None) -> int:
+    """The one seed that Figure 3 shows: the first of "0-9" and the like; of "recorded" the preset's first."""
+    return protocol.preset(preset).seeds[0] if seeds in (None, "recorded") else protocol.parse_seeds(seeds)[0]
+
+
+def _specs(preset: str, seed: int | None, views: Sequence[View]) -> dict[str, RunSpec]:
+    seed = seed_of(preset, None) if seed is None else seed
+    precision = training.resolve_precision(preset)
+    return {view.row: protocol.spec_for(view.row, seed, preset, precision) for view in views}
+
+
+def units(preset: str, seed: int, folder: Path) -> list[Unit]:
+    """The batch's work for Figure 3: one unit per training that lacks panels.
+
+    Args:
+        folder: of the notebooks.
+
+    Raises:
+        LatentError, RecordError: a file that cannot be used.
+    """
+    return [
+        Unit(name=f"{NOTEBOOK[:2]}-{spec.row}-seed-{seed}", label=f"{NOTEBOOK[:2]} {spec.row} seed {seed}", preset=preset,
+             notebook=str(folder / f"{NOTEBOOK}.ipynb"), seeds=str(seed), rows=spec.row, specs=(spec,))
+        for spec in missing(preset, seed)
+    ]  # fmt: skip

@@ -1,0 +1,317 @@
+"""The command line: what it refuses, in one sentence and before any work, and what it shows.
+
+No notebook is executed and nothing is trained here; see test_batch.py.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnistmp import batch, cli, data, notebooks, paths, planning, protocol, records, training
+from mnistmp.attempts import Outcome
+from stub_runs import record, specs_of
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Results and figures of its own, empty notebooks, and units that are done as soon as they are asked for."""
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("01_dataset", *sorted({row.notebook for row in protocol.TABLE2})):
+        (tmp_path / f"notebooks/{name}.ipynb").write_text("{}")
+    monkeypatch.setattr(paths, "notebooks", lambda: tmp_path / "notebooks")
+    monkeypatch.setattr(training, "estimate_seconds", lambda spec: 100.0)
+    return tmp_path
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The units that a command starts; each ends at once with its records there."""
+    units = []
+
+    def run_units(some, jobs, **_):
+        units.extend(some)
+        for unit in some:
+            for spec in unit.specs:
+                records.save(record(spec), unit.preset)
+            if unit.target:
+                Path(unit.target).parent.mkdir(parents=True, exist_ok=True)
+                Path(unit.target).write_text("{}")
+        return [Outcome(unit, seconds=1.0) for unit in some]
+
+    monkeypatch.setattr(batch, "run_units", run_units)
+    return units
+
+
+def refused(capsys, started, *arguments):
+    """The sentence on stderr of a command that must do nothing and end with 2."""
+    try:
+        code = cli.main(list(arguments))
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert (code, out, started) == (2, "", [])
+    assert err.startswith("mnistmp: ") and err.endswith(".\n") and err.count("\n") == 1
+    return err
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--rows", "standart"], "There is no row 'standart'; choose from standard, dropout"),
+        (["--rows", ""], "There is no row ''"),
+        (["--seeds", "3-1"], "seeds '3-1' run backwards; write 1-3"),
+        (["--seeds", "-1"], "seeds '-1' cannot be read; write them like 0-9, 3 or 0,2,5"),
+        (["--seeds", "one"], "seeds 'one' cannot be read"),
+        (["--seeds", "99999999999"], "cannot be read"),
+        (["--jobs", "0"], "'0' is no number of processes"),
+        (["--jobs", "two"], "'two' is no number of processes"),
+        (["--preset", "papper"], "There is no preset 'papper'; choose one of digits, quick, paper"),
+        (["--preset", "../paper"], "There is no preset '../paper'"),
+        (["--precision", "float16"], "precision is 'float16'; choose one of float32, bfloat16"),
+        (["--shard", "2/2"], "shard '2/2' cannot be; write I/N"),
+        (["--seed", "0"], "unrecognized arguments: --seed 0"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["reproduce", "run"])
+def test_bad_arguments(place, started, capsys, verb, arguments, words):
+    assert words in refused(capsys, started, verb, *arguments)
+
+
+def test_no_or_unknown_verb(started, capsys):
+    assert "required: VERB" in refused(capsys, started)
+    assert "invalid choice: 'reprodcue'" in refused(capsys, started, "reprodcue")
+
+
+def test_a_truncated_record(place, started, capsys):
+    path = records.save(record(*specs_of("rsc")), "digits")
+    path.write_text(path.read_text()[:300])
+    sentence = refused(capsys, started, "reproduce", "--rows", "standard")
+    assert str(path) in sentence and "torn" in sentence and "delete it and run again" in sentence
+    other = records.save(record(*specs_of("standard")), "digits")
+    other.write_text("")
+    assert "(1 more like this: see mnistmp status)." in refused(capsys, started, "run")
+
+
+def test_a_record_of_another_spec(place, started, capsys):
+    path = records.save(record(*specs_of("rsc")), "digits")
+    path.write_text(record(protocol.spec_for("rsc", 0, "digits", "float32", learning_rate=0.5)).to_text())
+    sentence = refused(capsys, started, "reproduce", "--rows", "rsc")
+    assert "learning_rate is 0.5 and 0.005 is asked" in sentence
+
+
+def test_another_precision_than_that_of_the_records(place, started, capsys):
+    records.save(record(*specs_of("rsc")), "digits")
+    sentence = refused(capsys, started, "run", "--precision", "bfloat16")
+    assert "float32" in sentence and "bfloat16" in sentence
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_results_folder_that_cannot_be_written(place, started, capsys):
+    blocked = place / "blocked"
+    blocked.write_text("a file, so that even root cannot make a folder of it")
+    sentence = refused(capsys, started, "run", "--results", str(blocked))
+    assert str(blocked) in sentence and "Not a directory" in sentence
+
+
+def test_missing_mnist_without_network(place, started, capsys, monkeypatch):
+    monkeypatch.setenv("MNISTMP_DATA", str(place / "nothing"))
+
+    def offline(folder, download):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    import torchvision
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
+    for verb in ("reproduce", "run"):
+        sentence = refused(capsys, started, verb, "--preset", "paper", "--seeds", "0")
+        assert "the download failed" in sentence and "--preset digits" in sentence
+    assert "the download failed" in refused(capsys, started, "data")
+    assert "is missing" in refused(capsys, started, "data", "--check")
+
+
+def test_a_missing_notebook(place, started, capsys):
+    (place / "notebooks/07_rsc.ipynb").unlink()
+    assert "07_rsc.ipynb is missing; restore it" in refused(capsys, started, "reproduce", "--rows", "rsc")
+    assert "There is no notebook '12'" in refused(capsys, started, "notebooks", "12")
+
+
+def test_a_table_of_nothing(place, started, capsys):
+    records.save(record(protocol.spec_for("rsc", 0, "quick", "float32"), val_total=10_000, test_total=10_000), "quick")
+    sentence = refused(capsys, started, "table")
+    assert sentence == ("mnistmp: Preset digits has no records yet; run mnistmp reproduce --preset digits, "
+                        "or choose --preset quick.\n")  # fmt: skip
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["data"])
+
+
+# ---- what is done ----
+
+
+def test_reproduce_trains_shows_and_tabulates_and_again_does_nothing(place, started, capsys):
+    assert cli.main(["reproduce", "--rows", "standard,rcl-inf", "--precision", "float32"]) == 0
+    out = capsys.readouterr().out
+    assert {(s.row, s.seed) for unit in started for s in unit.specs} == {(r, s) for r in ("standard", "rcl-inf") for s in (0, 1)}
+    shown = [Path(unit.notebook).stem for unit in started if not unit.specs]
+    assert shown == ["01_dataset", "02_standard", "08_rcl_margin_sweep"]  # nothing that these rows do not need
+    assert "0 of 4 trainings recorded, 4 to do in" in out and "float32." in out
+    assert "4 of 4 trainings are recorded in" in out
+    for word in ("Standard Training Procedure", "RCL, m = ∞", "Table:", "table2.md", "Figures:", "Notebooks:"):
+        assert word in out
+    assert (place / "results/digits/table2.csv").is_file()
+
+    started.clear()
+    assert cli.main(["reproduce", "--rows", "standard,rcl-inf"]) == 0  # at the precision of the records
+    assert started == []
+    assert "4 of 4 trainings recorded, nothing to train." in capsys.readouterr().out
+
+
+def test_run_trains_the_same_specs_without_notebooks(place, started, capsys):
+    assert cli.main(["run", "--rows", "standard", "--seeds", "3", "--results", str(place / "elsewhere")]) == 0
+    (unit,) = started
+    assert (unit.notebook, [(s.row, s.seed) for s in unit.specs]) == ("", [("standard", 3)])
+    assert (place / "elsewhere/digits/runs/standard/seed-3.json").is_file()
+
+
+def test_a_shard_trains_its_part_and_leaves_the_rest_to_the_others(place, started, capsys):
+    for part in ("0/2", "1/2"):
+        assert cli.main(["reproduce", "--seeds", "0", "--shard", part]) == 0
+        assert "This was a part" in capsys.readouterr().out
+    assert all(unit.specs for unit in started)
+    keys = [spec.key() for unit in started for spec in unit.specs]
+    assert len(keys) == len(set(keys)) == 15
+    assert not (place / "results/digits/table2.md").exists()
+
+
+def test_a_failed_unit_is_exit_1_with_the_notebook_to_open(place, capsys, monkeypatch):
+    def run_units(some, jobs, **_):
+        return [Outcome(unit, "In [3]: ValueError: no luck", place / "x.ipynb") if unit.specs else Outcome(unit) for unit in some]
+
+    monkeypatch.setattr(batch, "run_units", run_units)
+    monkeypatch.setattr(notebooks, "remember", lambda *_: None)
+    records.save(record(*specs_of("rsc")), "digits")
+    assert cli.main(["reproduce", "--rows", "standard,rsc", "--seeds", "0"]) == 1
+    out = capsys.readouterr().out
+    assert "1 of 2 trainings are recorded" in out and "1 of 4 units failed; the same command tries them again:" in out
+    assert f"  02 standard seed 0: In [3]: ValueError: no luck, see {place / 'x.ipynb'}\n" in out
+    assert "Table:" in out  # of what there is
+
+
+def test_a_disk_that_is_full_after_the_training_is_exit_1(place, started, capsys, monkeypatch):
+    from mnistmp import report
+
+    def full(*_):
+        raise report.ReportError("table2.md cannot be written (No space left on device).")
+
+    monkeypatch.setattr(report, "write", full)
+    assert cli.main(["reproduce", "--rows", "rsc", "--seeds", "0"]) == 1
+    assert "The table could not be written: table2.md" in capsys.readouterr().out
+
+
+def test_dry_run_lists_units_and_time_and_does_nothing(place, started, capsys):
+    assert cli.main(["reproduce", "--dry-run", "--rows", "standard,rcl-m0.2,rcl-inf", "--seeds", "0", "--jobs", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [f"{label} seed 0  about 2 min" for label in ("02 standard", "08 rcl-m0.2", "08 rcl-inf")]
+    assert "3 to do in 3 units of papermill, 2 at a time" in lines[3]
+    assert lines[4] == "About 4 min in all, for the training."
+    assert started == [] and not (place / "results").exists()
+
+
+def test_status_counts_and_names_what_is_broken(place, capsys):
+    for spec in specs_of("standard", "0-2"):
+        records.save(record(spec), "digits")
+    (spec,) = specs_of("rsc", "1")
+    records.save(record(spec, status="diverged", history=record(spec).history[:2], diverged_epoch=3), "digits")
+    assert cli.main(["status", "--rows", "standard,rsc", "--seeds", "0-2"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["standard", "3", "3", "0", "0", "0"]
+    assert lines[2] == ["rsc", "3", "0", "2", "1", "0"]
+    assert lines[3] == "digits: 4 of 6 done, of which 1 diverged.".split()
+    broken = records.record_path("digits", "standard", 1)
+    broken.write_text("{")
+    assert cli.main(["status", "--rows", "standard", "--seeds", "0-2"]) == 1
+    out, err = capsys.readouterr()
+    assert "2 of 3 done" in out and str(broken) in err
+    assert cli.main(["status", "--seeds", "5"]) == 1  # also when it is outside of what is asked for
+
+
+def test_default_jobs_follow_the_processors_this_process_may_use(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(training, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5}, raising=False)
+    assert batch.default_jobs() == 3
+    monkeypatch.setattr(training, "pick_device", lambda: torch.device("cuda"))
+    assert batch.default_jobs() == 1
+
+
+# ---- the process ----
+
+
+def test_help_is_quick_and_names_every_verb():
+    code = "import sys; from mnistmp import cli\ntry: cli.main(['--help'])\nfinally: print(set(sys.modules) & {'torch', 'pandas', 'papermill'})"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout
+    assert shown.endswith("set()\n")
+    for name, help, *_ in cli.VERBS:
+        assert f"    {name}" in shown
+
+
+@pytest.mark.parametrize("verb", [name for name, *_ in cli.VERBS])
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--help"])
+    assert stop.value.code == 0 and capsys.readouterr().out.startswith(f"usage: mnistmp {verb}")
+
+
+def test_the_module_is_the_command():
+    shown = subprocess.run([sys.executable, "-m", "mnistmp", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert shown.stdout.startswith("mnistmp 0.") and shown.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_is_an_orderly_interruption(place, capsys, monkeypatch, number):
+    before = signal.getsignal(getattr(signal, number))
+    monkeypatch.setattr(data, "load", lambda *_, **__: os.kill(os.getpid(), getattr(signal, number)))
+    assert cli.main(["data"]) == 130
+    assert "interrupted; every finished training is recorded" in capsys.readouterr().err
+    assert signal.getsignal(getattr(signal, number)) == before
+
+
+def test_the_table_is_aligned_for_a_terminal(place, capsys):
+    for spec in specs_of("standard,rcl-inf", "0-1"):
+        records.save(record(spec), "digits")
+    assert cli.main(["table"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    head = next(line for line in lines if " validation " in line)
+    row = next(line for line in lines if line.startswith("Standard Training Procedure  "))
+    assert head.index("validation") == row.index("84.72")
+    assert "|" not in head and not any(line.startswith("---") for line in lines)
+
+
+def test_made_from_is_strict_json(place, started):
+    assert cli.main(["reproduce", "--rows", "rsc", "--seeds", "0"]) == 0
+    made = json.loads((place / "results/digits/notebooks/made-from.json").read_text(), parse_constant=pytest.fail)
+    assert sorted(made["notebooks"]) == ["01_dataset", "07_rsc"] and made["figures"] == []
+
+
+def test_planning_errors_are_ours():
+    assert cli._sentence(planning.BatchError("x.")) == "x."
+    assert cli._sentence(FileNotFoundError(2, "No such file or directory", "/a/b")) == "/a/b: No such file or directory."
+    assert cli._sentence(KeyError("x")) is None

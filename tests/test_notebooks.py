@@ -1,0 +1,183 @@
+"""The committed notebooks: executed, clean, of readable size, and parameterised as the batch expects."""
+
+from __future__ import annotations
+
+import ast
+import getpass
+import json
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from mnistmp import protocol
+from mnistmp.notebooks import KERNEL, clean_notebook
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+
+# How many pictures a reader finds in each. A cell that shows a figure twice, or not at all, changes the number.
+IMAGES = {
+    "01_dataset": 4,
+    "02_standard": 3,
+    "08_rcl_margin_sweep": 5,
+    "10_table2": 1,
+}
+NAMES = sorted(IMAGES)
+TRAINING = sorted({row.notebook for row in protocol.TABLE2})
+
+CODE_CELLS, CELL_LINES, MEDIAN_LINES, LINE_LENGTH, FUNCTION_LINES = 15, 25, 8, 110, 6
+BYTES = 500_000
+PARAMETERS = {"preset": '"paper"', "seeds": '"recorded"', "rows": '"all"'}
+
+# A path from the root of a file system, but neither a link nor a fraction.
+ABSOLUTE = re.compile(r"(?<![\w./:~-])(?:[A-Za-z]:\\{1,2}\w|~/\w|/(?:home|Users|root|tmp|mnt|opt|srv|usr|var|etc|data)\b)")
+
+
+def read(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code(notebook) for output in cell.outputs]
+
+
+def python(cell):
+    """A cell without its magics, so that it parses."""
+    return "\n".join("" if line.startswith(("%", "!")) else line for line in cell.source.splitlines())
+
+
+def parameters_cell(notebook):
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1, "exactly one cell is tagged parameters"
+    return tagged[0]
+
+
+def test_the_notebooks_are_those_that_are_expected():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestNotebook:
+    def test_is_valid_and_as_small_as_promised(self, name):
+        path = FOLDER / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert path.stat().st_size < BYTES
+        assert path.read_bytes().endswith(b"}\n")
+
+    def test_cleaning_finds_nothing_to_clean(self, name):
+        """So: stable unique ids, counts from 1, kernel python3, no foreign metadata, no widget, no stderr, no error."""
+        text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert nbformat.writes(nbformat.from_dict(clean_notebook(nbformat.reads(text, as_version=4)))) == text.rstrip("\n")
+
+    def test_was_executed_from_top_to_bottom(self, name):
+        notebook = read(name)
+        assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+        assert notebook.metadata == {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+        assert not [output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"]
+
+    def test_ids_are_unique_and_chosen(self, name):
+        ids = [cell.id for cell in read(name).cells]
+        assert len(set(ids)) == len(ids)
+        assert not [one for one in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", one)]  # as editors draw them
+
+    def test_carries_no_foreign_metadata(self, name):
+        text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+        for word in ('"papermill"', "vnd.jupyter.widget", '"collapsed"', '"scrolled"', '"ExecuteTime"', '"vscode"', '"colab"'):
+            assert word not in text
+
+    def test_names_no_machine_and_no_user(self, name):
+        notebook = read(name)
+        shown = [cell.source for cell in notebook.cells]
+        for output in outputs(notebook):
+            shown += [str(text) for kind, text in output.get("data", {}).items() if not kind.startswith("image/png")]
+            shown.append(str(output.get("text", "")))
+        text = "\n".join(shown)
+        assert not ABSOLUTE.search(text), ABSOLUTE.search(text)
+        assert str(FOLDER.parent) not in text
+        assert " at 0x" not in text
+        user = getpass.getuser()
+        assert user == "root" or not re.search(rf"\b{re.escape(user)}[@/\\]", text)
+
+    def test_shows_the_expected_number_of_images(self, name):
+        shown = [output for output in outputs(read(name)) if "image/png" in output.get("data", {})]
+        assert len(shown) == IMAGES[name]
+        for output in shown:
+            assert output.metadata["image/png"]["alt"]  # for readers who cannot see it
+
+    def test_parameters_are_the_literal_lines_that_papermill_reads(self, name):
+        lines = parameters_cell(read(name)).source.splitlines()
+        wanted = ["preset", "seeds"] + (["rows"] if name in TRAINING else [])
+        assert [line.split("#")[0].rstrip() for line in lines] == [f"{one}: str = {PARAMETERS[one]}" for one in wanted]
+        assert all(line.count("=") == 1 for line in lines)  # papermill loses the comment otherwise
+
+        inspected = papermill.inspect_notebook(str(FOLDER / f"{name}.ipynb"))
+        assert {key: value["default"] for key, value in inspected.items()} == {one: PARAMETERS[one] for one in wanted}
+        assert all(value["help"] and value["inferred_type_name"] == "str" for value in inspected.values())
+
+    def test_parameters_come_before_everything_that_runs(self, name):
+        notebook = read(name)
+        assert code(notebook)[0] is parameters_cell(notebook) or code(notebook)[0].id == parameters_cell(notebook).id
+
+    def test_opens_with_a_question_and_the_time_it_takes(self, name):
+        first = read(name).cells[0]
+        assert first.cell_type == "markdown"
+        title = first.source.splitlines()[0]
+        assert re.fullmatch(rf"# {name[:2]} · .*\?", title)
+        assert "*Time:" in first.source
+        assert "mnistmp " in first.source  # how to run it in batch
+
+    def test_cells_can_be_read_at_a_glance(self, name):
+        cells = code(read(name))
+        lengths = [len(cell.source.splitlines()) for cell in cells]
+        assert len(cells) <= CODE_CELLS
+        assert max(lengths) <= CELL_LINES
+        assert statistics.median(lengths) <= MEDIAN_LINES
+        for cell in cells:
+            assert max(map(len, cell.source.splitlines())) <= LINE_LENGTH, cell.source
+            for node in ast.walk(ast.parse(python(cell))):
+                if isinstance(node, ast.ClassDef):
+                    assert name == "11_your_method"
+                elif isinstance(node, ast.FunctionDef) and name != "11_your_method":
+                    assert node.end_lineno - node.lineno < FUNCTION_LINES, node.name
+
+    def test_uses_only_what_is_public(self, name):
+        for cell in code(read(name)):
+            for node in ast.walk(ast.parse(python(cell))):
+                assert not (isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)), node.attr
+
+    def test_its_links_lead_somewhere(self, name):
+        for cell in read(name).cells:
+            if cell.cell_type == "markdown":
+                for link in re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", cell.source):
+                    assert link.removesuffix(".ipynb") in NAMES, link
+
+    def test_checked_outputs_hold_nothing_that_varies(self, name):
+        for cell in code(read(name)):
+            if "NBVAL_CHECK_OUTPUT" in cell.source:
+                assert cell.outputs
+                assert all("image/png" not in output.get("data", {}) for output in cell.outputs)
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINING if name in NAMES])
+def test_a_training_notebook_trains_what_is_its_own(name):
+    calls = [cell.source for cell in code(read(name)) if "train_planned" in cell.source]
+    assert calls == [f'training.train_planned(preset, rows, seeds, notebook="{name}");']
+
+
+def test_no_two_notebooks_save_a_figure_under_one_name():
+    saved = re.compile(r'figures\.save\([^"]*"([^"]+)", preset\)')
+    names = [one for name in NAMES for cell in code(read(name)) for one in saved.findall(cell.source)]
+    assert names and len(set(names)) == len(names)
+
+
+def test_no_notebook_holds_what_json_does_not_know():
+    for path in FOLDER.glob("*.ipynb"):
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda constant: pytest.fail(f"{path.name}: {constant}"))
