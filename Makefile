@@ -66,11 +66,12 @@ report: setup ## a static site of the tables, figures and notebooks, in site/
 	$(VENV)/bin/mnistmp report $(ARGS)
 
 # A backend named in the environment would make the notebooks' inline figures vanish without an error.
+# Figures go to a folder of their own: a test changes none that are committed.
 test: setup ## the tests, then the notebooks against their committed outputs
 	$(PY) -m pytest $(ARGS)
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
-	    unset MPLBACKEND; set -x; \
-	    $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+	    unset MPLBACKEND; figures=$$(mktemp -d) && trap 'rm -rf "$$figures"' EXIT; set -x; \
+	    MNISTMP_FIGURES=$$figures $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
 	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/; \
 	else \
 	    echo 'notebooks/ holds no notebook yet: nbval is skipped.'; \

@@ -106,6 +106,19 @@ def _notebooks(args: argparse.Namespace) -> int:
     return 1 if any(outcome.problem for outcome in outcomes) else 0
 
 
+def _latent(args: argparse.Namespace) -> int:
+    from mnistmp import batch, latent, paths, protocol, records
+
+    preset = protocol.preset(args.preset).name
+    seed = latent.seed_of(preset, args.seed)
+    units = latent.units(preset, seed, paths.notebooks(), args.precision)
+    records.check_writable(preset)
+    outcomes = batch.run_units(units, args.jobs or batch.default_jobs(), precision=units[0].specs[0].precision if units else None)
+    panels = latent.load(preset, seed)
+    print(f"{sum(map(bool, panels))} of {len(panels)} panels of Figure 3 are stored in {paths.results(preset) / 'latent'}.")
+    return 1 if any(outcome.problem for outcome in outcomes) else 0
+
+
 def _select_weights(args: argparse.Namespace) -> int:
     from mnistmp import weights
 
@@ -170,6 +183,13 @@ def _notebooks_arguments(parser: argparse.ArgumentParser) -> None:
     _jobs(parser)
 
 
+def _latent_arguments(parser: argparse.ArgumentParser) -> None:
+    _preset(parser)
+    parser.add_argument("--seed", metavar="K", help="of the trainings (default: the preset's first)")
+    parser.add_argument("--precision", metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
+    _jobs(parser)
+
+
 def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", metavar="METHOD", help="a method with a weight, such as rcl, or the id of its row")
     _preset(parser)
@@ -198,6 +218,7 @@ VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[
     ("table", "print Table 2 from the records and write its files", _table_arguments, _table),
     ("figures", "draw the figures again from the records, by executing the notebooks", _figures_arguments, _figures),
     ("notebooks", "execute the notebooks in place, as they are committed, and clean them", _notebooks_arguments, _notebooks),
+    ("latent", "train and embed what Figure 3 still lacks; reproduce does so too", _latent_arguments, _latent),
     ("select-weights", "the largest weight of a method that does not collapse validation", _weights_arguments, _select_weights),
     ("calibrate", "which readings of the paper fit its validation column: 64 trainings on MNIST", _calibrate_arguments, _calibrate),
     ("data", "find MNIST, or download it, and verify every byte", _data_arguments, _data),

@@ -193,12 +193,12 @@ def _fingerprint(unit: Unit, records: str) -> str:
 def _library_hash() -> str:
     # All of it, unlike a record's code_version: report and figures decide what a notebook shows.
     package = Path(__file__).resolve().parent
-    return _hash(package, [p for p in package.rglob("*") if p.suffix in (".py", ".mplstyle")])
+    return _hash(package, [p for p in package.rglob("*") if p.suffix in (".py", ".mplstyle", ".html")])
 
 
 def _records_hash(preset: str) -> str:
-    runs = paths.results(preset) / "runs"
-    return _hash(runs, runs.glob("*/seed-*.json"))
+    folder = paths.results(preset)
+    return _hash(folder, [*folder.glob("runs/*/seed-*.json"), *folder.glob("latent/*.npz")])
 
 
 def _hash(folder: Path, files: Any) -> str:

@@ -75,18 +75,18 @@ class Progress:
     def tick(self) -> None:
         """Look at the files; say what began and how far it all is."""
         running = {}
-        for entry in os.scandir(self.folder):
-            place = int(entry.name.partition(".")[0])
+        for place in sorted(int(entry.name.partition(".")[0]) for entry in os.scandir(self.folder)):
+            unit = self.units[place]
             if place not in self.begun:
                 self.begun.add(place)
-                self.line(f"{self._mark(place)} {self.units[place].label}  started")
-            running[place] = _read(entry.path)
+                self.line(f"{self._mark(place)} {unit.label}  started")
+            running[place] = _read(unit, self.file(unit))
         self._status(running)
 
     def finished(self, outcome: Outcome) -> None:
         """Say what became of a unit."""
         unit, path = outcome.unit, Path(self.file(outcome.unit))
-        epochs = _read(path)
+        epochs = _read(unit, path)
         path.unlink(missing_ok=True)
         place = self.place[unit.name]
         self.begun.add(place)
@@ -135,7 +135,7 @@ class Progress:
             percent = 100 * self.finished_units / len(self.units)
             counted = f"{self.finished_units} of {len(self.units)} {self.what}"
         words = f"{percent:3.0f} %  {counted} done, {len(running)} running"
-        if seen or not self.epochs:
+        if seen or self.finished_units:
             words += f", {about(self._left(left, seconds, seen, len(running)))} left"
         if self.live:
             self._write(words)
@@ -166,8 +166,9 @@ def _count(epochs: dict[tuple, tuple[str, float]], seconds: Counter, seen: Count
         seen[row] += 1
 
 
-def _read(path: str | os.PathLike) -> dict[tuple, tuple[str, float]]:
-    """(row, seed, epoch) -> (row, seconds). A line that is being written is left for the next time."""
+def _read(unit: Unit, path: str | os.PathLike) -> dict[tuple, tuple[str, float]]:
+    """(row, seed, epoch) -> (row, seconds) of what the unit promised; its notebook may train more for a picture."""
+    promised = {(spec.row, spec.seed) for spec in unit.specs}
     epochs = {}
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -177,7 +178,9 @@ def _read(path: str | os.PathLike) -> dict[tuple, tuple[str, float]]:
     for line in lines:
         try:
             entry = json.loads(line)
-            epochs[entry["row"], entry["seed"], entry["epoch"]] = (entry["row"], float(entry["seconds"]))
-        except (ValueError, KeyError, TypeError):
+            row, seed = entry["row"], entry["seed"]
+            if (row, seed) in promised:
+                epochs[row, seed, entry["epoch"]] = (row, float(entry["seconds"]))
+        except (ValueError, KeyError, TypeError):  # half written, left for the next time
             continue
     return epochs

@@ -115,9 +115,14 @@ PRESETS: dict[str, Preset] = {
             note="scikit-learn's 1,797 digits, not MNIST: not the paper's numbers",
             seeds=(0, 1),
             precision="auto",
-            # Chosen on validation accuracy, with the weights by the paper's rule (Sec. 5.1).
+            # Chosen on validation accuracy alone, seeds 0 and 1: standard training is at 100 % from the third epoch.
             fields={"dataset": "digits", "epochs": 12, "batch_size": 32, "learning_rate": 5e-3},
-            weights={"rcl": 0.1},
+            # By the paper's rule, `mnistmp select-weights METHOD`: the largest of its list that holds. RCL at 1
+            # and jigsaw at 10 collapse; 10 ends the list for the others.
+            weights={
+                "rcl": 0.1, "dropout-orthogonality": 10.0, "dropout-covariance": 10.0, "jigsaw": 5.0,
+                "reconstruction": 10.0, "spectral-decoupling": 10.0,
+            },  # fmt: skip
         ),
         Preset(
             name="quick",

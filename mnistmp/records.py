@@ -15,7 +15,7 @@ from mnistmp.runfile import check_writable, find, other_run, read, record_path, 
 from mnistmp.runrecord import Epoch, RecordError, RunRecord
 from mnistmp.spec import RunSpec
 
-__all__ = ["COLUMNS", "Epoch", "RecordError", "RunRecord", "check_writable", "find", "history", "load", "read",
+__all__ = ["COLUMNS", "Epoch", "RecordError", "RunRecord", "check_writable", "find", "frame", "history", "load", "read",
            "record_path", "save", "status"]  # fmt: skip
 
 SHOWN = 20  # problems in one message
@@ -46,17 +46,14 @@ def load(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFrame
     Raises:
         RecordError: with `strict`, all problems, one per line.
     """
-    lines, problems = [], []
-    for path, record in _good(preset, rows, problems):
-        spec, origin = record.spec, record.environment
-        lines.append((
-            spec.row, spec.seed, record.status, spec.method, spec.precision, protocol.PROTOCOL_VERSION, spec.dataset,
-            spec.epochs, record.val_total, record.test_total, [e["val_correct"] for e in record.history],
-            [e["test_correct"] for e in record.history], record.seconds, origin.get("device"), origin.get("threads"),
-            origin.get("path"), origin.get("code_version"), spec.key(),
-            f"{preset}/runs/{spec.row}/{path.name}", dict(spec.options), spec,
-        ))  # fmt: skip
-    return _finished(pd.DataFrame(lines, columns=list(COLUMNS)), problems, strict)
+    problems: list[str] = []
+    found = [(record, f"{preset}/runs/{record.spec.row}/{path.name}") for path, record in _good(preset, rows, problems)]
+    return _finished(_frame(found), problems, strict)
+
+
+def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Records in memory as the table that `load` makes of those on disk; `file` is empty."""
+    return _frame((record, "") for record in records)
 
 
 def history(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFrame:
@@ -122,6 +119,19 @@ def _good(preset: str, rows: Rows, problems: list[str]) -> Iterator[tuple[Path, 
             yield path, record
         else:
             problems.append(str(record))
+
+
+def _frame(found: Iterable[tuple[RunRecord, str]]) -> pd.DataFrame:
+    lines = []
+    for record, file in found:
+        spec, origin = record.spec, record.environment
+        lines.append((
+            spec.row, spec.seed, record.status, spec.method, spec.precision, protocol.PROTOCOL_VERSION, spec.dataset,
+            spec.epochs, record.val_total, record.test_total, [e["val_correct"] for e in record.history],
+            [e["test_correct"] for e in record.history], record.seconds, origin.get("device"), origin.get("threads"),
+            origin.get("path"), origin.get("code_version"), spec.key(), file, dict(spec.options), spec,
+        ))  # fmt: skip
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def _finished(frame: pd.DataFrame, problems: list[str], strict: bool) -> pd.DataFrame:

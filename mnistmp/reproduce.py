@@ -23,6 +23,7 @@ class Job:
     Attributes:
         specs, todo: all runs asked for, and those without a record.
         units: the work that records them.
+        figure3: the work that embeds what Figure 3 shows, after the trainings.
         table: the records there are, see `records.load`.
         folder: of the notebooks; None to train without.
         part: a shard of the whole, after which nothing is shown yet.
@@ -34,6 +35,7 @@ class Job:
     specs: Sequence[RunSpec]
     todo: Sequence[RunSpec]
     units: Sequence[Unit]
+    figure3: Sequence[Unit]
     table: pd.DataFrame
     folder: Path | None
     part: bool
@@ -72,7 +74,8 @@ def prepare(
     units = planning.plan_units(todo, preset, jobs, folder)
     if folder is not None:
         notebooks.find(folder)
-    return Job(preset, rows, jobs, specs, todo, units, table, folder, shard is not None)
+    figure3 = _figure3(preset, specs, folder) if folder is not None and shard is None else []
+    return Job(preset, rows, jobs, specs, todo, units, figure3, table, folder, shard is not None)
 
 
 def dry_run(job: Job) -> int:
@@ -80,6 +83,8 @@ def dry_run(job: Job) -> int:
     seconds = planning.estimate(job.todo, job.table)
     for unit in job.units:
         print(f"{unit.label}  {about(sum(seconds[spec] for spec in unit.specs))}")
+    for unit in job.figure3:
+        print(f"{unit.label}  once more for Figure 3, then t-SNE")
     print(_opening(job))
     if job.units:
         print(f"{about(planning.makespan(job.units, seconds, job.jobs))} in all".capitalize() + ", for the training.")
@@ -107,6 +112,7 @@ def reproduce(job: Job) -> int:
         code = _close(job, outcomes)
         print(f"This was a part; the same command without --shard makes the notebooks, figures and tables of {job.preset}.")
         return code
+    outcomes += embed(job)
     outcomes += show(job.preset, job.rows, job.folder, job.jobs)
     problem = None
     try:
@@ -121,13 +127,23 @@ def reproduce(job: Job) -> int:
     return 1 if problem else code
 
 
+def embed(job: Job) -> list[Outcome]:
+    """Train once more, and embed, what Figure 3 still lacks: networks are not kept."""
+    # A training that diverged meanwhile has nothing to embed; one that failed says so itself.
+    recorded = {spec for unit in job.figure3 for spec in unit.specs if _done(spec, job.preset)}
+    due = [unit for unit in job.figure3 if recorded.issuperset(unit.specs)]
+    if due:
+        print(f"{len(due)} networks are trained once more for Figure 3.", flush=True)
+    return batch.run_units(due, job.jobs, precision=job.precision)
+
+
 def show(preset: str, rows: str, folder: Path, jobs: int, *, again: bool = False) -> list[Outcome]:
     """Execute, with what is recorded, the notebooks that are out of date, or all of them."""
     units = notebooks.recorded_units(folder, preset, rows)
     due = list(units) if again else notebooks.out_of_date(units, preset)
     if not due:
         return []
-    print(f"{len(due)} notebooks show what is recorded.", flush=True)
+    print(f"Executing {len(due)} of {len(units)} notebooks to show what is recorded.", flush=True)
     outcomes = batch.run_units(due, jobs)
     notebooks.remember([outcome.unit for outcome in outcomes if not outcome.problem], preset)
     return outcomes
@@ -152,6 +168,26 @@ def table(preset: str) -> str:
     files = report.write(table2, preset)
     print(f"Table:      {', '.join(_relative(path) for path in files.values())}")
     return text
+
+
+def _figure3(preset: str, specs: Sequence[RunSpec], folder: Path) -> list[Unit]:
+    # Only where all its trainings are among those asked for, of the preset's first seed.
+    from mnistmp import latent
+
+    if not (folder / f"{latent.NOTEBOOK}.ipynb").is_file():
+        return []
+    seed = protocol.preset(preset).seeds[0]
+    if not {(view.row, seed) for view in latent.PANELS} <= {(spec.row, spec.seed) for spec in specs}:
+        return []
+    return latent.units(preset, seed, folder, specs[0].precision)
+
+
+def _done(spec: RunSpec, preset: str) -> bool:
+    try:
+        record = records.find(spec, preset)
+    except records.RecordError:
+        return False
+    return record is not None and record.status == "done"
 
 
 def _opening(job: Job) -> str:

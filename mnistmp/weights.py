@@ -103,9 +103,20 @@ def specs(name: str, preset: str, seeds: str | None = None, precision: str | Non
 
 
 def recorded(name: str, preset: str, seeds: str | None = None) -> list[RunRecord]:
-    """Those of `specs` that are recorded, for showing the grid: a notebook trains none of it."""
+    """The records of those seeds that have all of `specs`: every line of their table is of the same seeds."""
     planned = specs(name, preset, seeds, machine.resolve_precision(preset))
-    return [record for record in (records.find(spec, preset) for spec in planned) if record]
+    found = [records.find(spec, preset) for spec in planned]
+    partial = {spec.seed for spec, record in zip(planned, found) if record is None}
+    return [record for record in found if record and record.spec.seed not in partial]
+
+
+def summary(name: str, preset: str) -> str:
+    """What `select_weight` printed, where a whole grid is recorded; else how to record it. For notebooks."""
+    row = weighted_row(name)
+    found = recorded(name, preset)
+    if not found:
+        return f"Not all of the grid is recorded for preset {preset}; `mnistmp select-weights {_title(row)} --preset {preset} --seeds 0` trains it."
+    return to_markdown(table(found, paper=row.options["weight"]), row, found)
 
 
 def runs(found: Sequence[RunRecord]) -> pd.DataFrame:

@@ -22,8 +22,15 @@ FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 IMAGES = {
     "01_dataset": 4,
     "02_standard": 3,
+    "03_dropout": 5,
+    "04_jigsaw": 4,
+    "05_reconstruction": 3,
+    "06_spectral_decoupling": 4,
+    "07_rsc": 3,
     "08_rcl_margin_sweep": 5,
+    "09_latent_space": 2,
     "10_table2": 1,
+    "11_your_method": 2,
 }
 NAMES = sorted(IMAGES)
 TRAINING = sorted({row.notebook for row in protocol.TABLE2})

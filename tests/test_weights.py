@@ -181,6 +181,16 @@ def test_nothing_is_picked_from_part_of_a_grid(results, capsys):
     assert not (results / "paper" / "weights").exists()
 
 
+def test_seeds_with_part_of_a_grid_are_not_shown_with_whole_ones(results):
+    weights.select_weight("rcl", "paper", "2", train=save_all())
+    for row in ("standard", "rcl-inf"):  # Table 2 has ten seeds of its own rows
+        records.save(record(protocol.spec_for(row, 0)), "paper")
+    found = weights.recorded("rcl", "paper")
+    assert [one.spec.seed for one in found] == [2] * 7
+    assert weights.summary("rcl", "paper") == (results / "paper" / "weights" / "rcl.md").read_text(encoding="utf-8")
+    assert "mnistmp select-weights jigsaw --preset paper" in weights.summary("jigsaw", "paper")
+
+
 def test_bad_input_is_refused_before_any_training():
     def train(*_):
         raise AssertionError("it trains")

@@ -4,7 +4,7 @@ Networks are not kept, so a panel needs its training once more. What it shows is
 `results/<preset>/latent/`, and from that the figure is drawn in seconds.
 """
 
-from mnistmp.latent.compute import compute, embed, embed_planned, outputs
+from mnistmp.latent.embedding import compute, embed, embed_planned, outputs
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.measures import CLAIMS, claims, measure, numbers
 from mnistmp.latent.panels import NOTEBOOK, PANELS, View, find, load, missing, seed_of, units

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnistmp import protocol, records, training
+from mnistmp import notebooks, protocol, records, training
 from mnistmp.latent import file
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.picture import settings
@@ -68,14 +68,16 @@ def find(view: View, spec: RunSpec, preset: str) -> Embedding | None:
     return panel
 
 
-def missing(preset: str, seed: int | None = None, views: Sequence[View] = PANELS) -> dict[RunSpec, list[View]]:
+def missing(
+    preset: str, seed: int | None = None, views: Sequence[View] = PANELS, precision: str | None = None
+) -> dict[RunSpec, list[View]]:
     """The trainings that lack panels, and which. One that is recorded as diverged has none to give.
 
     Raises:
         LatentError, RecordError: a file that cannot be used.
     """
     due: dict[RunSpec, list[View]] = {}
-    for row, spec in _specs(preset, seed, views).items():
+    for row, spec in _specs(preset, seed, views, precision).items():
         absent = [view for view in views if view.row == row and find(view, spec, preset) is None]
         recorded = records.find(spec, preset) if absent else None
         if absent and not (recorded and recorded.status == "diverged"):
@@ -88,23 +90,26 @@ def seed_of(preset: str, seeds: str | None) -> int:
     return protocol.preset(preset).seeds[0] if seeds in (None, "recorded") else protocol.parse_seeds(seeds)[0]
 
 
-def _specs(preset: str, seed: int | None, views: Sequence[View]) -> dict[str, RunSpec]:
+def _specs(preset: str, seed: int | None, views: Sequence[View], precision: str | None = None) -> dict[str, RunSpec]:
     seed = seed_of(preset, None) if seed is None else seed
-    precision = training.resolve_precision(preset)
+    precision = training.resolve_precision(preset, precision)
     return {view.row: protocol.spec_for(view.row, seed, preset, precision) for view in views}
 
 
-def units(preset: str, seed: int, folder: Path) -> list[Unit]:
+def units(preset: str, seed: int, folder: Path, precision: str | None = None) -> list[Unit]:
     """The batch's work for Figure 3: one unit per training that lacks panels.
 
     Args:
         folder: of the notebooks.
+        precision: None for that of the preset, or of its records.
 
     Raises:
         LatentError, RecordError: a file that cannot be used.
+        NotebookError: the notebook is missing.
     """
+    (notebook,) = notebooks.find(folder, [NOTEBOOK])
     return [
         Unit(name=f"{NOTEBOOK[:2]}-{spec.row}-seed-{seed}", label=f"{NOTEBOOK[:2]} {spec.row} seed {seed}", preset=preset,
-             notebook=str(folder / f"{NOTEBOOK}.ipynb"), seeds=str(seed), rows=spec.row, specs=(spec,))
-        for spec in missing(preset, seed)
+             notebook=str(notebook), seeds=str(seed), rows=spec.row, specs=(spec,))
+        for spec in missing(preset, seed, precision=precision)
     ]  # fmt: skip
