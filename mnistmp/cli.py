@@ -1,7 +1,7 @@
-"""The `mnistmp` command. Each verb is one small function; the work is done elsewhere.
+"""The `mnistmp` command: arguments, exit codes and what is said about bad input.
 
 Exit codes: 0 all is well; 2 bad input, in one sentence, before any work; 1 some of the work
-failed; 130 interrupted. Nothing slow is imported before a verb needs it.
+failed; 130 interrupted. What the verbs do is in `verbs.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from mnistmp import __version__
+from mnistmp import __version__, verbs
 
 BAD_INPUT, INTERRUPTED = 2, 130
+INTERRUPTION = "interrupted; every finished training is recorded, and the same command goes on from there."
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         with _interrupted_by_signals():
             return args.verb(args)
     except KeyboardInterrupt:
-        print("\nmnistmp: interrupted; every finished training is recorded, and the same command goes on from there.",
-              file=sys.stderr)  # fmt: skip
+        print(f"\nmnistmp: {INTERRUPTION}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `mnistmp status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -40,105 +40,6 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"mnistmp: {sentence}", file=sys.stderr)
         return BAD_INPUT
-
-
-# ---- the verbs ----
-
-
-def _reproduce(args: argparse.Namespace) -> int:
-    from mnistmp import paths, reproduce
-
-    job = reproduce.prepare(**_asked(args), folder=paths.notebooks())
-    return reproduce.dry_run(job) if args.dry_run else reproduce.reproduce(job)
-
-
-def _run(args: argparse.Namespace) -> int:
-    from mnistmp import reproduce
-
-    job = reproduce.prepare(**_asked(args))
-    return reproduce.dry_run(job) if args.dry_run else reproduce.run(job)
-
-
-def _status(args: argparse.Namespace) -> int:
-    from mnistmp import planning, protocol, records
-
-    # Unlike the other verbs this one goes on where a record is broken: it is how one finds out.
-    precision = args.precision or planning.recorded_precision(args.preset)
-    specs = protocol.plan(args.preset, args.rows, args.seeds, precision)
-    status = records.status(args.preset, specs)
-    width = max([len("row"), *status["row"].str.len()])
-    print(f"{'row':{width}}  {'planned':>7}  {'done':>7}  {'missing':>7}  {'diverged':>8}  {'broken':>6}")
-    for line in status.itertuples():
-        print(f"{line.row:{width}}  {line.planned:7}  {line.done:7}  {line.missing:7}  {line.diverged:8}  {line.broken:6}")
-    done = status["done"].sum() + status["diverged"].sum()
-    diverged = f", of which {status['diverged'].sum()} diverged" if status["diverged"].any() else ""
-    print(f"{args.preset}: {done} of {len(specs)} done{diverged}.")
-    for problem in status.attrs["problems"]:
-        print(f"mnistmp: {problem}", file=sys.stderr)
-    return 1 if status.attrs["problems"] else 0
-
-
-def _table(args: argparse.Namespace) -> int:
-    from mnistmp import protocol, readme, reproduce
-
-    if args.readme and args.preset != "paper":
-        raise readme.ReadmeError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
-    text = reproduce.table(protocol.preset(args.preset).name)
-    if args.readme:
-        print(f"README:     {readme.replace('table2', text)}")
-    return 0
-
-
-def _figures(args: argparse.Namespace) -> int:
-    from mnistmp import batch, paths, protocol, reproduce
-
-    preset = protocol.preset(args.preset).name
-    outcomes = reproduce.show(preset, args.rows, paths.notebooks(), args.jobs or batch.default_jobs(), again=True)
-    print(f"Figures:    {paths.figures(preset)}")
-    return 1 if any(outcome.problem for outcome in outcomes) else 0
-
-
-def _notebooks(args: argparse.Namespace) -> int:
-    from mnistmp import batch, notebooks, paths
-
-    units = notebooks.own_units(paths.notebooks(), args.names)
-    outcomes = batch.run_units(units, args.jobs or batch.default_jobs())
-    return 1 if any(outcome.problem for outcome in outcomes) else 0
-
-
-def _latent(args: argparse.Namespace) -> int:
-    from mnistmp import batch, latent, paths, protocol, records
-
-    preset = protocol.preset(args.preset).name
-    seed = latent.seed_of(preset, args.seed)
-    units = latent.units(preset, seed, paths.notebooks(), args.precision)
-    records.check_writable(preset)
-    outcomes = batch.run_units(units, args.jobs or batch.default_jobs(), precision=units[0].specs[0].precision if units else None)
-    panels = latent.load(preset, seed)
-    print(f"{sum(map(bool, panels))} of {len(panels)} panels of Figure 3 are stored in {paths.results(preset) / 'latent'}.")
-    return 1 if any(outcome.problem for outcome in outcomes) else 0
-
-
-def _select_weights(args: argparse.Namespace) -> int:
-    from mnistmp import weights
-
-    threshold = weights.THRESHOLD if args.threshold is None else args.threshold
-    return weights.select_weight(args.method, args.preset, args.seeds, threshold, jobs=args.jobs, precision=args.precision)
-
-
-def _calibrate(args: argparse.Namespace) -> int:
-    from mnistmp import calibration
-
-    return calibration.calibrate(args.seeds or calibration.SEEDS, jobs=args.jobs)
-
-
-def _data(args: argparse.Namespace) -> int:
-    from mnistmp import data
-
-    digits = data.load("mnist", download=not args.check)
-    images = len(digits.train_images) + len(digits.test_images)
-    print(f"MNIST is complete and verified: {images:,} digits in {data.data_root() / 'MNIST' / 'raw'}")
-    return 0
 
 
 # ---- the arguments ----
@@ -154,7 +55,7 @@ def _what(parser: argparse.ArgumentParser) -> None:
 def _work(parser: argparse.ArgumentParser) -> None:
     _what(parser)
     _jobs(parser)
-    parser.add_argument("--shard", metavar="I/N", help="only every N-th run, from I = 0 on; for arrays of jobs on a cluster")
+    parser.add_argument("--shard", metavar="I/N", help="only every N-th run, from I = 0 on; for arrays of jobs")
     parser.add_argument("--dry-run", action="store_true", help="list the units and how long they take; do nothing")
 
 
@@ -169,12 +70,12 @@ def _table_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=_count, metavar="N", help="processes at a time (default: one per core; one on a GPU)")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="processes at a time (default: one per core or GPU)")
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
     _preset(parser)
-    parser.add_argument("--rows", default="all", metavar="ID,ID", help="only the notebooks of these rows (default: all)")
+    parser.add_argument("--rows", default="all", metavar="ID,ID", help="only notebooks of these rows (default: all)")
     _jobs(parser)
 
 
@@ -195,8 +96,8 @@ def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     _preset(parser)
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-9, 3 or 0,2,5 (default: the preset's)")
     parser.add_argument("--precision", metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
-    parser.add_argument("--threshold", type=float, metavar="POINTS", help="percentage points of validation accuracy below "
-                        "standard training at which a weight has collapsed (default: 5)")  # fmt: skip
+    parser.add_argument("--threshold", type=float, metavar="POINTS", help="points of validation accuracy below "
+                        "standard training, in percent, at which a weight has collapsed (default: 5)")  # fmt: skip
     _jobs(parser)
 
 
@@ -210,18 +111,18 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="only look; download nothing")
 
 
-# A new verb is a function above and a line here: name, help, arguments, function.
+# A new verb is a function in verbs.py and a line here: name, help, arguments, function.
 VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = [
-    ("reproduce", "train what is missing by notebooks, then make figures, tables and notebooks", _work, _reproduce),
-    ("run", "train what is missing without notebooks; needs no Jupyter", _work, _run),
-    ("status", "how many runs are recorded, missing or broken", _what, _status),
-    ("table", "print Table 2 from the records and write its files", _table_arguments, _table),
-    ("figures", "draw the figures again from the records, by executing the notebooks", _figures_arguments, _figures),
-    ("notebooks", "execute the notebooks in place, as they are committed, and clean them", _notebooks_arguments, _notebooks),
-    ("latent", "train and embed what Figure 3 still lacks; reproduce does so too", _latent_arguments, _latent),
-    ("select-weights", "the largest weight of a method that does not collapse validation", _weights_arguments, _select_weights),
-    ("calibrate", "which readings of the paper fit its validation column: 64 trainings on MNIST", _calibrate_arguments, _calibrate),
-    ("data", "find MNIST, or download it, and verify every byte", _data_arguments, _data),
+    ("reproduce", "train what is missing by notebooks, then make figures and tables", _work, verbs.reproduce),
+    ("run", "train what is missing without notebooks; needs no Jupyter", _work, verbs.run),
+    ("status", "how many runs are recorded, missing or broken", _what, verbs.status),
+    ("table", "print Table 2 from the records and write its files", _table_arguments, verbs.table),
+    ("figures", "draw the figures from the records, by executing the notebooks", _figures_arguments, verbs.figures),
+    ("notebooks", "execute the committed notebooks in place and clean them", _notebooks_arguments, verbs.notebooks),
+    ("latent", "train and embed what Figure 3 still lacks; reproduce does so too", _latent_arguments, verbs.latent),
+    ("select-weights", "a method's largest weight that keeps validation up", _weights_arguments, verbs.select_weights),
+    ("calibrate", "which readings of the paper fit its validation column", _calibrate_arguments, verbs.calibrate),
+    ("data", "find MNIST, or download it, and verify every byte", _data_arguments, verbs.data),
 ]
 
 
@@ -231,7 +132,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="mnistmp", allow_abbrev=False, description="MNIST-MP and the reverse contrastive loss, reproduced.")
+    parser = _Parser(prog="mnistmp", allow_abbrev=False, description="MNIST-MP and the reverse contrastive loss.")
     parser.add_argument("--version", action="version", version=f"mnistmp {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for name, help, arguments, function in VERBS:
@@ -245,10 +146,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10_000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, give 1 or more")
     return int(text)
-
-
-def _asked(args: argparse.Namespace) -> dict:
-    return {name: getattr(args, name) for name in ("preset", "rows", "seeds", "jobs", "precision", "shard")}
 
 
 def _sentence(error: Exception) -> str | None:

@@ -22,7 +22,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mnistmp")
 _NOT_DECIDING = {
     "__init__", "__main__", "attempts", "batch", "calibration", "cli", "dataset", "doctor", "environment", "figures",
     "files", "interactive", "intervals", "latent", "notebooks", "paths", "planning", "progress",
-    "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord", "selection", "study", "unit", "weights",
+    "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord", "selection", "study", "unit",
+    "verbs", "weights",
 }  # fmt: skip
 
 

@@ -64,12 +64,14 @@ def html(
     """
     letters = [chr(ord("a") + place) for place in range(len(panels))] if letters is None else letters
     if not panels or not len(panels) == len(colors) == len(letters):
-        raise ValueError(f"There are {len(panels)} panels, {len(colors)} colors and {len(letters)} letters; give as many of each.")
+        counts = f"{len(panels)} panels, {len(colors)} colors and {len(letters)} letters"
+        raise ValueError(f"There are {counts}; give as many of each, and at least one.")
     pictures = images[:PICTURES]
     total = max(int(np.max(panel.index)) + 1 for panel in panels)
     note = "Neighbour purity: the share of a digit's ten nearest neighbours, in all dimensions, that are of its class."
     if total > len(pictures):
-        note += f" Of the {total:,} digits only the first {len(pictures):,} can be pointed at; the others, paler, are here without picture."
+        note += f" Of the {total:,} digits only the first {len(pictures):,} can be pointed at; "
+        note += "the others, paler, are here without picture."
     content = {
         "note": note,
         "classes": figures.CLASSES,

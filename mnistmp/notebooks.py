@@ -97,9 +97,10 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[Path]:
 def own_units(folder: Path, names: Sequence[str] = ()) -> list[Unit]:
     """Execute notebooks with their own parameters and put the result, if spotless, in their place."""
     return [
-        Unit(name=f"own-{path.stem}", label=path.stem, preset="paper", notebook=str(path), target=str(path), strict=True)
+        Unit(name=f"own-{path.stem}", label=path.stem, preset="paper", notebook=str(path), target=str(path),
+             strict=True)
         for path in find(folder, names)
-    ]
+    ]  # fmt: skip
 
 
 def recorded_units(folder: Path, preset: str, rows: str = "all") -> list[Unit]:
@@ -162,7 +163,8 @@ def _clean_outputs(cell: dict[str, Any], strict: bool) -> list[dict[str, Any]]:
         if strict and (kind == "error" or output.get("name") == "stderr"):
             text = output["evalue"] if kind == "error" else "".join(output["text"])
             what = "fails" if kind == "error" else "writes to stderr"
-            raise NotebookError(f"cell {cell['id']} {what} ({(text.strip().splitlines() or [''])[0][:200]}); repair its cause.")
+            first = (text.strip().splitlines() or [""])[0][:200]
+            raise NotebookError(f"cell {cell['id']} {what} ({first}); repair its cause.")
         if kind == "stream" and outputs and outputs[-1].get("name") == output["name"]:
             # Where one message ends and the next begins is chance.
             outputs[-1]["text"] = "".join(outputs[-1]["text"]) + "".join(output["text"])

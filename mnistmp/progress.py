@@ -49,7 +49,9 @@ class Progress:
         stream: None is standard output.
     """
 
-    def __init__(self, units: Sequence[Unit], jobs: int, folder: Path, what: str = "notebooks", stream: TextIO | None = None):
+    def __init__(
+        self, units: Sequence[Unit], jobs: int, folder: Path, what: str = "notebooks", stream: TextIO | None = None
+    ):
         self.units, self.jobs, self.folder, self.what = units, max(jobs, 1), folder, what
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()

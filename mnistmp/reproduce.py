@@ -110,7 +110,7 @@ def reproduce(job: Job) -> int:
     outcomes = train(job)
     if job.part:
         code = _close(job, outcomes)
-        print(f"This was a part; the same command without --shard makes the notebooks, figures and tables of {job.preset}.")
+        print(f"This was a part; the same command without --shard makes notebooks, figures and tables of {job.preset}.")
         return code
     outcomes += embed(job)
     outcomes += show(job.preset, job.rows, job.folder, job.jobs)
@@ -161,7 +161,8 @@ def table(preset: str) -> str:
     if found.empty:
         others = [name for name in protocol.PRESETS if (paths.results(name) / "runs").is_dir() and name != preset]
         instead = f", or choose --preset {' or '.join(others)}" if others else ""
-        raise planning.BatchError(f"Preset {preset} has no records yet; run mnistmp reproduce --preset {preset}{instead}.")
+        command = f"mnistmp reproduce --preset {preset}"
+        raise planning.BatchError(f"Preset {preset} has no records yet; run {command}{instead}.")
     table2 = report.table2(found)
     text = report.to_markdown(table2, preset)
     print("\n" + _aligned(text))
@@ -202,7 +203,8 @@ def _opening(job: Job) -> str:
 def _close(job: Job, outcomes: Sequence[Outcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.problem]
     left = len(planning.missing(job.specs, job.preset))
-    print(f"{len(job.specs) - left} of {len(job.specs)} trainings are recorded in {_relative(paths.results(job.preset))}.")
+    where = _relative(paths.results(job.preset))
+    print(f"{len(job.specs) - left} of {len(job.specs)} trainings are recorded in {where}.")
     if failed:
         print(f"{len(failed)} of {len(outcomes)} units failed; the same command tries them again:")
         for outcome in failed:
@@ -216,10 +218,13 @@ def _aligned(markdown: str) -> str:
     lines = [line.strip("|").split("|") if line.startswith("|") else line for line in markdown.splitlines()]
     tables = [cells for cells in lines if isinstance(cells, list)]
     widths = [max(len(cell.strip()) for cell in column) for column in zip(*tables)]
-    return "\n".join(
-        line if isinstance(line, str) else "  ".join(cell.strip().ljust(width) for cell, width in zip(line, widths)).rstrip()
-        for line in lines if isinstance(line, str) or set("".join(line)) - set("-: ")
-    )  # fmt: skip
+    shown = []
+    for line in lines:
+        if isinstance(line, str):
+            shown.append(line)
+        elif set("".join(line)) - set("-: "):  # not the rule below the head
+            shown.append("  ".join(cell.strip().ljust(width) for cell, width in zip(line, widths)).rstrip())
+    return "\n".join(shown)
 
 
 def _relative(path: Path) -> str:

@@ -1,7 +1,8 @@
 """One unit of a batch, and the process that carries it out: `python -m mnistmp.unit ...`.
 
-A unit is one papermill execution of one notebook, or trainings without a notebook. It has a process of its own, because papermill changes the working folder of the whole
-process, and so that whatever happens to it happens to nothing else.
+A unit is one papermill execution of one notebook, or trainings without a notebook. It has a
+process of its own, because papermill changes the working folder of the whole process, and so that
+whatever happens to it happens to nothing else.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ def _execute(args: argparse.Namespace) -> tuple[int, str]:
         if unknown:  # papermill would only warn, and the notebook would run with its defaults
             return FAILED, f"{args.notebook.name} has no parameter {unknown[0]!r} in its parameters cell"
         papermill.execute_notebook(
-            output, output, parameters, kernel_name="python3", progress_bar=False, cwd=str(args.output.absolute().parent),
-            start_timeout=START_TIMEOUT, iopub_timeout=IOPUB_TIMEOUT,
+            output, output, parameters, cwd=str(args.output.absolute().parent), kernel_name="python3",
+            progress_bar=False, start_timeout=START_TIMEOUT, iopub_timeout=IOPUB_TIMEOUT,
         )  # fmt: skip
         json.loads(args.output.read_text(encoding="utf-8"), parse_constant=_refuse)
     except papermill.PapermillExecutionError as error:

@@ -18,8 +18,9 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
+import torch
 
-from mnistmp import attempts, batch, notebooks, paths, planning, protocol, records, reproduce, training, unit
+from mnistmp import attempts, batch, cli, notebooks, paths, planning, protocol, records, reproduce, training, unit
 from mnistmp.attempts import Outcome
 from mnistmp.progress import Progress, about, duration
 from stub_runs import PRESET, record, specs_of
@@ -195,8 +196,9 @@ def test_a_missing_notebook_is_said_before_work(place):
 def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(place, monkeypatch):
     measured = []
     monkeypatch.setattr(training, "estimate_seconds", lambda spec: measured.append(spec.method) or 100.0)
-    here = {"device": planning.device_name("cpu"), "threads": 1, "path": training.path_name(training.pick_device("cpu"))}
-    monkeypatch.setattr(training, "pick_device", lambda: __import__("torch").device("cpu"))
+    cpu = torch.device("cpu")
+    here = {"device": planning.device_name(cpu), "threads": 1, "path": training.path_name(cpu)}
+    monkeypatch.setattr(training, "pick_device", lambda: cpu)
     specs = specs_of("standard,rsc,rcl-m0.2,rcl-inf", "0-1")
     records.save(record(specs[0], environment=here, seconds=30.0), PRESET)
     records.save(record(specs[1], seconds=7.0), PRESET)  # another machine
@@ -301,7 +303,7 @@ def test_ending_the_batch_ends_every_process_and_keeps_what_is_finished(place, b
     if blow != signal.SIGKILL:
         assert time.monotonic() - clock < 30
         assert command.returncode == 130
-        assert err == "\nmnistmp: interrupted; every finished training is recorded, and the same command goes on from there.\n"
+        assert err == f"\nmnistmp: {cli.INTERRUPTION}\n"
         assert not place.attempts.exists()  # an interrupted unit did not fail
     assert finished(place) == before
 
@@ -408,7 +410,7 @@ def test_a_unit_without_notebook_needs_no_jupyter(place):
     (spec,) = specs_of("rcl-inf")  # its margin travels through JSON
     records.save(record(spec), PRESET)  # nothing is left to train: only the way there is tested
     (place.folder / "specs.json").write_text(json.dumps([spec.to_json()], allow_nan=False))
-    code = "import sys; from mnistmp.unit import main; print(main(sys.argv[1:]), {'papermill', 'nbformat'} & set(sys.modules))"
+    code = "import sys; from mnistmp.unit import main; print(main(sys.argv[1:]), {'nbformat'} & set(sys.modules))"
     command = [sys.executable, "-c", code, "--specs", str(place.folder / "specs.json"), "--preset", PRESET,
                "--expect", str(records.record_path(PRESET, spec.row, 0))]  # fmt: skip
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "0 set()\n"
@@ -424,7 +426,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def follow(tmp_path):
-    specs = [protocol.spec_for(row, seed, PRESET, "float32", epochs=16) for seed in (0, 1) for row in ("standard", "rsc")]
+    runs = [(row, seed) for seed in (0, 1) for row in ("standard", "rsc")]
+    specs = [protocol.spec_for(*run, PRESET, "float32", epochs=16) for run in runs]
     units = planning.plan_units(specs, PRESET, 10)
 
     def make(stream):

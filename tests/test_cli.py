@@ -167,7 +167,8 @@ def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
 def test_reproduce_trains_shows_and_tabulates_and_again_does_nothing(place, started, capsys):
     assert cli.main(["reproduce", "--rows", "standard,rcl-inf", "--precision", "float32"]) == 0
     out = capsys.readouterr().out
-    assert {(s.row, s.seed) for unit in started for s in unit.specs} == {(r, s) for r in ("standard", "rcl-inf") for s in (0, 1)}
+    trained = {(spec.row, spec.seed) for unit in started for spec in unit.specs}
+    assert trained == {("standard", 0), ("standard", 1), ("rcl-inf", 0), ("rcl-inf", 1)}
     shown = [Path(unit.notebook).stem for unit in started if not unit.specs]
     assert shown == ["01_dataset", "02_standard", "08_rcl_margin_sweep"]  # nothing that these rows do not need
     assert "0 of 4 trainings recorded, 4 to do in" in out and "float32." in out
@@ -201,7 +202,8 @@ def test_a_shard_trains_its_part_and_leaves_the_rest_to_the_others(place, starte
 
 def test_a_failed_unit_is_exit_1_with_the_notebook_to_open(place, capsys, monkeypatch):
     def run_units(some, jobs, **_):
-        return [Outcome(unit, "In [3]: ValueError: no luck", place / "x.ipynb") if unit.specs else Outcome(unit) for unit in some]
+        failed = ("In [3]: ValueError: no luck", place / "x.ipynb")
+        return [Outcome(unit, *failed) if unit.specs else Outcome(unit) for unit in some]
 
     monkeypatch.setattr(batch, "run_units", run_units)
     monkeypatch.setattr(notebooks, "remember", lambda *_: None)
@@ -225,7 +227,8 @@ def test_a_disk_that_is_full_after_the_training_is_exit_1(place, started, capsys
 
 
 def test_dry_run_lists_units_and_time_and_does_nothing(place, started, capsys):
-    assert cli.main(["reproduce", "--dry-run", "--rows", "standard,rcl-m0.2,rcl-inf", "--seeds", "0", "--jobs", "2"]) == 0
+    arguments = ["--rows", "standard,rcl-m0.2,rcl-inf", "--seeds", "0", "--jobs", "2"]
+    assert cli.main(["reproduce", "--dry-run", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"{label} seed 0  about 2 min" for label in ("02 standard", "08 rcl-m0.2", "08 rcl-inf")]
     assert "3 to do in 3 units of papermill, 2 at a time" in lines[3]
@@ -265,7 +268,11 @@ def test_default_jobs_follow_the_processors_this_process_may_use(monkeypatch):
 
 
 def test_help_is_quick_and_names_every_verb():
-    code = "import sys; from mnistmp import cli\ntry: cli.main(['--help'])\nfinally: print(set(sys.modules) & {'torch', 'pandas', 'papermill'})"
+    code = (
+        "import sys; from mnistmp import cli\n"
+        "try: cli.main(['--help'])\n"
+        "finally: print({'torch', 'pandas', 'papermill'} & set(sys.modules))"
+    )
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout
     assert shown.endswith("set()\n")
     for name, help, *_ in cli.VERBS:
@@ -313,5 +320,5 @@ def test_made_from_is_strict_json(place, started):
 
 def test_planning_errors_are_ours():
     assert cli._sentence(planning.BatchError("x.")) == "x."
-    assert cli._sentence(FileNotFoundError(2, "No such file or directory", "/a/b")) == "/a/b: No such file or directory."
+    assert cli._sentence(FileNotFoundError(2, "No such file", "/a/b")) == "/a/b: No such file."
     assert cli._sentence(KeyError("x")) is None

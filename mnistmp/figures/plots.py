@@ -27,7 +27,8 @@ def lines(
         table: numbers; the index's name is the label of the x axis, the columns' names the legend.
         ylabel: what the numbers are, with their unit.
         references: label -> height of a dashed grey line, such as what guessing gives.
-        colors: one per column, for instance `figures.VALIDATION` and `figures.TEST`; None for the style's own.
+        colors: one per column, for instance `figures.VALIDATION` and `figures.TEST`; columns of one colour
+            get dashes of their own. None for the style's colours.
         ylim: lowest and highest value shown; None to fit the data.
 
     Raises:
@@ -41,8 +42,9 @@ def lines(
     figure, axes = style.new(2.4, f"{ylabel} over {table.index.name or 'the index'}: {', '.join(names)}.")
     marker = "o" if len(table) <= 30 else None
     for at, name in enumerate(names):
-        axes.plot(table.index, table.iloc[:, at], label=name, marker=marker, markersize=3, linestyle=_DASHES[at % len(_DASHES)],
-                  color=colors[at] if colors is not None else f"C{at % 8}", zorder=3)  # fmt: skip
+        color, dashes = (f"C{at % 8}", at) if colors is None else (colors[at], list(colors[:at]).count(colors[at]))
+        axes.plot(table.index, table.iloc[:, at], label=name, marker=marker, markersize=3, zorder=3,
+                  color=color, linestyle=_DASHES[dashes % len(_DASHES)])  # fmt: skip
     for label, height in (references or {}).items():
         axes.axhline(height, color=style.PAPER, linewidth=0.8, linestyle=(0, (5, 3)), label=label, zorder=1)
     axes.set(xlabel=table.index.name or "", ylabel=ylabel, ylim=ylim)

@@ -79,7 +79,8 @@ def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embeddi
             "environment": environment(device, spec.precision, training.path_name(device)),
             "numbers": measure(features, labels, predicted),
         }  # fmt: skip
-        panels.append(Embedding(view.title, tsne(features, spec.seed), labels, predicted, np.arange(len(labels)), about))
+        xy = tsne(features, spec.seed)
+        panels.append(Embedding(view.title, xy, labels, predicted, np.arange(len(labels)), about))
     return record, panels
 
 
@@ -107,6 +108,8 @@ def _compare(record: RunRecord, preset: str, progress: Callable[[str], Any]) -> 
     epoch = next((i for i, (old, new) in enumerate(zip(*counts), 1) if old != new), 1)
     names = [n for n in ("path", "threads", "code_version") if recorded.environment.get(n) != record.environment.get(n)]
     why = f"; {' and '.join(names)} differ as well" if names else ""
-    progress(f"{record.spec.row} seed {record.spec.seed}: this training differs from the recorded one from epoch {epoch} on{why}; "
-             "Figure 3 shows this one, Table 2 that one.")  # fmt: skip
+    progress(
+        f"{record.spec.row} seed {record.spec.seed}: this training differs from the recorded one from epoch {epoch} "
+        f"on{why}; Figure 3 shows this one, Table 2 that one."
+    )
     return "differs"

@@ -64,7 +64,8 @@ def find(view: View, spec: RunSpec, preset: str) -> Embedding | None:
                 "split": (about["row"], about["split"]) == (view.row, view.split)}  # fmt: skip
         if not all(same.values()):
             other = next(name for name, equal in same.items() if not equal)
-            raise LatentError(f"{path} was made from another {other} than is asked for; delete it and run mnistmp latent.")
+            remedy = "delete it and run mnistmp latent"
+            raise LatentError(f"{path} was made from another {other} than is asked for; {remedy}.")
     return panel
 
 
@@ -108,8 +109,9 @@ def units(preset: str, seed: int, folder: Path, precision: str | None = None) ->
         NotebookError: the notebook is missing.
     """
     (notebook,) = notebooks.find(folder, [NOTEBOOK])
+    number = NOTEBOOK[:2]
     return [
-        Unit(name=f"{NOTEBOOK[:2]}-{spec.row}-seed-{seed}", label=f"{NOTEBOOK[:2]} {spec.row} seed {seed}", preset=preset,
+        Unit(name=f"{number}-{spec.row}-seed-{seed}", label=f"{number} {spec.row} seed {seed}", preset=preset,
              notebook=str(notebook), seeds=str(seed), rows=spec.row, specs=(spec,))
         for spec in missing(preset, seed, precision=precision)
     ]  # fmt: skip
