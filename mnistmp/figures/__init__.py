@@ -19,7 +19,7 @@ from mnistmp.figures.table import table_figure
 
 __all__ = [
     "CLASSES", "Figure", "OURS", "PAPER", "Panel", "STYLE", "TEST", "VALIDATION",
-    "channel_mutes", "color_distances", "confusion", "covariance_matrices", "histogram", "image_grid", "latent_space", "lines", "logit_spread",
-    "margin_curve", "neighbour_distances",
-    "palette_cube", "push_rule", "samples", "save", "singular_values", "table_figure", "training_curves", "weight_grid",
+    "channel_mutes", "color_distances", "confusion", "covariance_matrices", "histogram", "image_grid",
+    "latent_space", "lines", "logit_spread", "margin_curve", "neighbour_distances", "palette_cube", "push_rule",
+    "samples", "save", "singular_values", "table_figure", "training_curves", "weight_grid",
 ]  # fmt: skip
