@@ -30,7 +30,7 @@ def color_distances(candidates: Mapping[str, tuple[Any, Any]]) -> style.Figure:
     """
     if not candidates:
         raise ValueError("There is nothing to show; give a dictionary of names and (test colour, palette).")
-    alt = "Distances of a test colour to the ten class colours: " + "; ".join(candidates) + "."
+    alt = "Distances of a test colour to the ten class colours: " + "; ".join(candidates).replace("\n", " ") + "."
     figure, axes = style.new(0.95 * len(candidates) + 0.45, alt)
     for line, (name, (color, palette)) in enumerate(candidates.items()):
         palette = benchmark.as_palette(palette).double() / 255
@@ -83,6 +83,7 @@ def neighbour_distances(groups: Mapping[str, tuple[Any, Any]], margins: Sequence
     known = {title: _finite(title, *pair) for title, pair in groups.items()}
     alt = "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: " + ", ".join(groups) + "."
     figure, grid = style.new(2.5, alt, width=style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
+    figure.indexed = True  # a cloud of points
     reach = 1.08 * max(float(pair.max(initial=1e-9)) for pair in known.values())
     for axes, (title, (positive, negative)) in zip(grid.flat, known.items()):
         for margin in margins:
