@@ -20,7 +20,9 @@ def test_channel_mask_by_loop():
             mask = channel_mask(features, uniforms, torch.tensor(rate), rescale)
             for n, c in itertools.product(range(5), range(7)):
                 kept = uniforms[n, c] >= torch.tensor(rate)
-                assert float(mask[n, c, 0, 0]) == pytest.approx(float(kept) * (1 / (1 - rate) if rescale else 1), rel=1e-6)
+                assert float(mask[n, c, 0, 0]) == pytest.approx(
+                    float(kept) * (1 / (1 - rate) if rescale else 1), rel=1e-6
+                )
     assert mask.shape == (5, 7, 1, 1)
 
 
@@ -74,7 +76,10 @@ def test_dropout_is_applied_where_it_says(layer, monkeypatch):
 
 def test_covariance_readings_take_the_maps_they_name():
     images = pictures()
-    for maps, expected in (("pooled", lambda m: m.features(images)), ("unpooled", lambda m: m.features[:-1](images).relu())):
+    for maps, expected in (
+        ("pooled", lambda m: m.features(images)),
+        ("unpooled", lambda m: m.features[:-1](images).relu()),
+    ):
         method = build("dropout-covariance", maps=maps)
         _, terms = method.loss(images, LABELS)
         torch.testing.assert_close(terms["covariance"], decorrelation(expected(method)))

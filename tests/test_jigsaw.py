@@ -22,7 +22,9 @@ def test_shuffle_by_slicing_and_back(height, width):
 
     def tile(image, place):
         rows, columns = divmod(place, 2)
-        return image[:, rows * height // 2 : (rows + 1) * height // 2, columns * width // 2 : (columns + 1) * width // 2]
+        return image[
+            :, rows * height // 2 : (rows + 1) * height // 2, columns * width // 2 : (columns + 1) * width // 2
+        ]
 
     for n, permutation in enumerate(PERMUTATIONS):
         for place in range(4):

@@ -39,7 +39,10 @@ def test_jigsaw_term_reaches_the_shared_layers_but_not_the_class_layer():
 
 
 def test_orthogonality_term_reaches_the_kernels_only():
-    for filters, expected in (("conv2", {"features.conv2.weight"}), ("both", {"features.conv1.weight", "features.conv2.weight"})):
+    for filters, expected in (
+        ("conv2", {"features.conv2.weight"}),
+        ("both", {"features.conv1.weight", "features.conv2.weight"}),
+    ):
         method = build("dropout-orthogonality", filters=filters)
         _, terms = method.loss(pictures(), LABELS)
         terms["orthogonality"].backward()
@@ -48,7 +51,9 @@ def test_orthogonality_term_reaches_the_kernels_only():
         torch.testing.assert_close(terms["orthogonality"], total)
 
 
-@pytest.mark.parametrize("name", ["dropout-orthogonality", "dropout-covariance", "jigsaw", "reconstruction", "spectral-decoupling", "rcl"])
+@pytest.mark.parametrize(
+    "name", ["dropout-orthogonality", "dropout-covariance", "jigsaw", "reconstruction", "spectral-decoupling", "rcl"]
+)
 def test_loss_is_cross_entropy_plus_the_weighted_term(name):
     for weight in (0.0, 0.25):
         loss, terms = build(name, weight=weight).loss(pictures(), LABELS)

@@ -19,18 +19,19 @@ from mnistmp.notebooks import KERNEL, clean_notebook
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
 # How many pictures a reader finds in each. A cell that shows a figure twice, or not at all, changes the number.
+# A range where one is drawn only once its runs are recorded.
 IMAGES = {
     "01_dataset": 4,
     "02_standard": 3,
     "03_dropout": 5,
     "04_jigsaw": 4,
-    "05_reconstruction": 3,
-    "06_spectral_decoupling": 4,
+    "05_reconstruction": range(2, 4),
+    "06_spectral_decoupling": range(3, 5),
     "07_rsc": 3,
     "08_rcl_margin_sweep": 5,
-    "09_latent_space": 2,
+    "09_latent_space": 1,
     "10_table2": 1,
-    "11_your_method": 2,
+    "11_your_method": 0,
 }
 NAMES = sorted(IMAGES)
 TRAINING = sorted({row.notebook for row in protocol.TABLE2})
@@ -120,7 +121,8 @@ class TestNotebook:
 
     def test_shows_the_expected_number_of_images(self, name):
         shown = [output for output in outputs(read(name)) if "image/png" in output.get("data", {})]
-        assert len(shown) == IMAGES[name]
+        expected = IMAGES[name]
+        assert len(shown) in (expected if isinstance(expected, range) else [expected])
         for output in shown:
             assert output.metadata["image/png"]["alt"]  # for readers who cannot see it
 

@@ -70,7 +70,11 @@ def test_15_trainings_serve_18_rows():
     for r in TABLE2:
         assert r.selection == ("early-stop" if r.id in shared else "best-validation")
         assert spec_for(r.id, 4) == spec_for(r.training, 4), "the same training"
-        assert (r.method, r.options, r.notebook) == (row(r.training).method, row(r.training).options, row(r.training).notebook)
+        assert (r.method, r.options, r.notebook) == (
+            row(r.training).method,
+            row(r.training).options,
+            row(r.training).notebook,
+        )
 
 
 def test_weights_and_margins_are_the_papers():
@@ -113,7 +117,9 @@ def test_rows_name_their_trainings(rows, expected):
 
 @pytest.mark.parametrize("rows", ["standrad", "", "standard,", "standard rsc", "rcl-m0.7", ["all"], "ALL"])
 def test_unknown_row_is_refused_with_the_ids(rows):
-    with pytest.raises(SpecError, match="There is no row '.*'; choose from standard, dropout, .*, standard-original") as refusal:
+    with pytest.raises(
+        SpecError, match="There is no row '.*'; choose from standard, dropout, .*, standard-original"
+    ) as refusal:
         trainings(rows)
     assert_one_sentence(refusal)
 
@@ -126,7 +132,13 @@ def test_the_paper_preset_is_the_papers_protocol():
     assert len(specs) == 150 and {s.seed for s in specs} == set(range(10))
     for spec in specs:
         # Section 5.1
-        assert (spec.epochs, spec.batch_size, spec.learning_rate, spec.momentum, spec.weight_decay) == (10, 128, 1e-3, 0.9, 1e-5)
+        assert (spec.epochs, spec.batch_size, spec.learning_rate, spec.momentum, spec.weight_decay) == (
+            10,
+            128,
+            1e-3,
+            0.9,
+            1e-5,
+        )
         assert (spec.dataset, spec.image_size, spec.input_range, spec.last_batch) == ("mnist", 28, "[-1,1]", "keep")
     assert specs[-2].options["scaling"] == "coordinate" and specs[-2].options["margin"] == math.inf
 
@@ -148,7 +160,12 @@ def test_presets_differ_from_it_only_where_they_say():
 def test_plan_goes_seed_by_seed_in_the_tables_order():
     order = [r.id for r in trainings()]
     assert [(s.seed, s.row) for s in plan("digits", seeds="2,0")] == [(seed, id) for seed in (0, 2) for id in order]
-    assert [(s.seed, s.row) for s in plan("quick", "rsc,dropout", (5, 1))] == [(5, "dropout"), (5, "rsc"), (1, "dropout"), (1, "rsc")]
+    assert [(s.seed, s.row) for s in plan("quick", "rsc,dropout", (5, 1))] == [
+        (5, "dropout"),
+        (5, "rsc"),
+        (1, "dropout"),
+        (1, "rsc"),
+    ]
     assert [s.row for s in plan("quick", notebook="03_dropout")] == NOTEBOOKS["03_dropout"]
     assert [s.row for s in plan("quick", rows="rsc,dropout", notebook="07_rsc")] == ["rsc"]
     assert {s.seed for s in plan("digits")} == set(PRESETS["digits"].seeds)
@@ -170,7 +187,12 @@ def test_precision_comes_from_the_caller_or_the_preset():
 
 def test_changes_make_an_ablation(monkeypatch):
     spec = spec_for("rcl-inf", 1, row="rcl-inf-channel", options={"scaling": "channel"}, image_size=32)
-    assert (spec.row, spec.options["scaling"], spec.options["margin"], spec.image_size) == ("rcl-inf-channel", "channel", math.inf, 32)
+    assert (spec.row, spec.options["scaling"], spec.options["margin"], spec.image_size) == (
+        "rcl-inf-channel",
+        "channel",
+        math.inf,
+        32,
+    )
     monkeypatch.setitem(PRESETS, "quick", dataclasses.replace(PRESETS["quick"], weights={"rcl": 0.25}))
     assert spec_for("rcl-inf", 1, "quick").options["weight"] == 0.25
     # A weight that is asked for goes before the preset's: weight selection depends on it.
@@ -201,7 +223,8 @@ def test_seeds(text, seeds):
         ("0-100000", "are 100001 runs; ask for at most 100,000"),
         ("0-999999999", "ask for at most 100,000"),
         *((text, "cannot be read; write them like 0-9, 3 or 0,2,5") for text in (
-            "", " ", ",", "1,", "-1", "0--3", "1-2-3", "1.5", "a", "recorded", "0:9", "0..9", "1 2", "9999999999", "None", "inf",
+            "", " ", ",", "1,", "-1", "0--3", "1-2-3", "1.5", "a", "recorded", "0:9", "0..9",
+            "1 2", "9999999999", "None", "inf",
         )),
     ],
 )  # fmt: skip
@@ -220,7 +243,9 @@ def test_spec_is_complete_frozen_and_hashable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.seed = 3
     assert spec == RunSpec(row="mine", method="rcl", options={"margin": 0.5, "scaling": "coordinate"})
-    assert len({spec, RunSpec(row="mine", method="rcl", options={"margin": 0.5}), dataclasses.replace(spec, seed=1)}) == 2
+    assert (
+        len({spec, RunSpec(row="mine", method="rcl", options={"margin": 0.5}), dataclasses.replace(spec, seed=1)}) == 2
+    )
     with pytest.raises(TypeError, match="sed"):
         RunSpec(row="mine", sed=3)
     with pytest.raises(TypeError):
@@ -242,7 +267,8 @@ def test_key_follows_every_field_and_nothing_else():
     changes = {
         "row": "other", "options": {**spec.options, "margin": 0.8}, "seed": 1, "dataset": "digits", "colors": "white",
         "image_size": 32, "resize": "pad", "input_range": "[0,1]", "initialization": "glorot", "precision": "float32",
-        "epochs": 11, "batch_size": 64, "learning_rate": 2e-3, "momentum": 0.8, "weight_decay": 0.0, "last_batch": "drop",
+        "epochs": 11, "batch_size": 64, "learning_rate": 2e-3, "momentum": 0.8, "weight_decay": 0.0,
+        "last_batch": "drop",
     }  # fmt: skip
     assert {*changes, "method"} == {f.name for f in dataclasses.fields(spec)}
     keys = {dataclasses.replace(spec, **{name: value}).key() for name, value in changes.items()}
@@ -259,8 +285,8 @@ def test_key_follows_every_field_and_nothing_else():
 def test_keys_are_stable(preset, key):
     """The key of row rcl-inf, seed 3, in bfloat16. A failure means that existing records no longer match.
 
-    Change a key here only on purpose: when a default, a preset's field or weight, a dataset or the set of fields
-    changed, and the recorded runs of that preset are to be made anew. When the *computation* behind an unchanged
+    Change a key here only on purpose: when a default, a preset's field or weight, a dataset or the set of
+    fields changed, and the recorded runs of that preset are to be made anew. When the *computation* behind an unchanged
     spec changes, raise PROTOCOL_VERSION instead, which changes all three.
     """
     assert protocol.PROTOCOL_VERSION == 1
@@ -277,7 +303,8 @@ INVALID = [
     *(("learning_rate", value) for value in (-1e-3, math.nan, math.inf, 100, "1e-3", True, None, 10**99)),
     *(("momentum", value) for value in (-0.1, 1, 1.0, math.nan, "0.9", True)),
     *(("weight_decay", value) for value in (-1e-5, math.inf, math.nan, None, False)),
-    *((name, value) for name in ("dataset", "colors", "resize", "input_range", "initialization", "precision", "last_batch")
+    *((name, value)
+      for name in ("dataset", "colors", "resize", "input_range", "initialization", "precision", "last_batch")
       for value in ("", "other", None, 1, True, ["mnist"], math.nan)),
     *(("options", value) for value in (None, "weight", 3, [("margin", 1)])),
 ]  # fmt: skip
@@ -294,8 +321,9 @@ def test_invalid_value_is_one_sentence_that_names_it(name, value):
 @pytest.mark.parametrize(
     "method, options",
     [
-        ("rcl", {"margin": -1}), ("rcl", {"margin": math.nan}), ("rcl", {"margin": "infinite"}), ("rcl", {"weight": "inf"}),
-        ("rcl", {"scaling": "pixel"}), ("rcl", {"alpha": 1}), ("standard", {"weight": 1.0}), ("dropout", {"rescale": 1}),
+        ("rcl", {"margin": -1}), ("rcl", {"margin": math.nan}), ("rcl", {"margin": "infinite"}),
+        ("rcl", {"weight": "inf"}), ("rcl", {"scaling": "pixel"}),
+        ("rcl", {"alpha": 1}), ("standard", {"weight": 1.0}), ("dropout", {"rescale": 1}),
         ("jigsaw", {"weight": True}), ("spectral-decoupling", {"weight": math.inf}),
     ],
 )  # fmt: skip
@@ -308,7 +336,9 @@ def test_invalid_option_is_one_sentence_that_names_it(method, options):
 
 def test_from_json_wants_every_field_and_no_other():
     values = spec_for("rcl-inf", 0).to_json()
-    with pytest.raises(SpecError, match="There is no field 'colour' in a run; its fields are row, method, .*, last_batch.") as refusal:
+    with pytest.raises(
+        SpecError, match="There is no field 'colour' in a run; its fields are row, method, .*, last_batch."
+    ) as refusal:
         RunSpec.from_json({**values, "colour": "red"})
     assert_one_sentence(refusal)
     for name in values:

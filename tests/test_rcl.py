@@ -22,7 +22,9 @@ READINGS = {
 # ---- the oracle ----
 
 
-def oracle(features, labels, margin, scaling, distance="sum", extrema_gradient="kept", detach="after-scaling", mining="scaled"):
+def oracle(
+    features, labels, margin, scaling, distance="sum", extrema_gradient="kept", detach="after-scaling", mining="scaled"
+):
     """Algorithm 1, line by line: a loop over anchors, in it a loop over the others. Returns the loss."""
     maps = features.flatten(2) if features.ndim > 2 else features[:, :, None]  # (N, C, positions)
     count, channels, positions = maps.shape
@@ -35,7 +37,7 @@ def oracle(features, labels, margin, scaling, distance="sum", extrema_gradient="
     extrema = {place: (extreme(region, min), extreme(region, max)) for place, region in regions.items()}
 
     def rescaled(values):
-        """"rescaled in the range [0, 1] ... by using the maximum and minimum activation values computed batch-wise"."""
+        """Section 4.1: "by using the maximum and minimum activation values computed batch-wise"."""
         columns = []
         for c, k in itertools.product(range(channels), range(positions)):
             low, high = extrema[{"coordinate": (c, k), "channel": c, "batch": "all"}[scaling]]
@@ -126,7 +128,9 @@ def value_and_gradient(loss, features, labels, *args, **readings):
 def assert_equals_oracle(features, labels, margin, scaling, **readings):
     expected = value_and_gradient(oracle, features, labels, margin, scaling, **readings)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
-        value, gradient = value_and_gradient(reverse_contrastive_loss, features.to(dtype), labels, margin, scaling, **readings)
+        value, gradient = value_and_gradient(
+            reverse_contrastive_loss, features.to(dtype), labels, margin, scaling, **readings
+        )
         assert value.dtype == gradient.dtype == dtype and value.shape == ()
         torch.testing.assert_close(value.double(), expected[0], rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(gradient.double(), expected[1], rtol=tolerance, atol=tolerance)
@@ -310,7 +314,9 @@ def test_module_is_the_function():
     features, labels = batch("random")
     module = ReverseContrastiveLoss(0.9, "channel", distance="mean")
     expected = reverse_contrastive_loss(features, labels, 0.9, "channel", distance="mean")
-    assert torch.equal(module(features, labels), expected) and torch.equal(copy.deepcopy(module)(features, labels), expected)
+    assert torch.equal(module(features, labels), expected) and torch.equal(
+        copy.deepcopy(module)(features, labels), expected
+    )
     assert repr(module) == "ReverseContrastiveLoss(margin=0.9, scaling='channel', distance='mean')"
     assert list(module.parameters()) == []
     with pytest.raises(TypeError, match="colour"):
