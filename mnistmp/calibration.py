@@ -73,7 +73,8 @@ def to_markdown(measured: pd.DataFrame, seeds: str = SEEDS) -> str:
         f"| the paper's | | | {_paper(0)} | | |",
     ]
     rows = _rows(measured, scored, "val", 2)
-    lines += [f"{row} {_score(own)} | {_score(drop)} |" for row, own, drop in zip(rows, scored["score"], scored["score_dropped"])]
+    pairs = zip(scored["score"], scored["score_dropped"])
+    lines += [f"{row} {_score(own)} | {_score(dropped)} |" for row, (own, dropped) in zip(rows, pairs)]
     lines += ["", _verdict(scored)]
     if measured["unreached"].any():
         lines.append(f"(u): so many runs never reached {EARLY_STOP} %; their best epoch counts.")
@@ -104,7 +105,8 @@ def write(measured: pd.DataFrame, text: str) -> list[Path]:
         try:
             written.append(write_atomically(path, content))
         except OSError as error:
-            raise SpecError(f"{path} cannot be written ({error.strerror or error}); free or repair the place.") from None
+            reason = error.strerror or error
+            raise SpecError(f"{path} cannot be written ({reason}); free or repair the place.") from None
     return written
 
 

@@ -60,7 +60,8 @@ class Reading:
         if row.startswith("rcl"):
             names["scaling"], options = self.scaling, {"scaling": self.scaling}
         parts = [f"+{name}={value}" for name, value in names.items() if getattr(self, name) != getattr(DEFAULT, name)]
-        changes = {"row": "".join([row, *parts]), "image_size": self.size, "input_range": self.range, "options": options}
+        name = "".join([row, *parts])
+        changes = {"row": name, "image_size": self.size, "input_range": self.range, "options": options}
         return protocol.spec_for(row, seed, "paper", **changes)
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ READINGS = tuple(Reading(*choice) for choice in itertools.product(SIZES, RANGES,
 
 
 def specs(seeds: str) -> list[RunSpec]:
-    """All runs of the study, 32 per seed: RCL's two under all 12 readings, the baselines, which scale nothing, under 4."""
+    """All runs of the study, 32 per seed: RCL's two under 12 readings, the baselines, which scale nothing, under 4."""
     planned = (reading.spec(row, seed) for seed in protocol.parse_seeds(seeds) for row in ROWS for reading in READINGS)
     return list({(spec.row, spec.seed): spec for spec in planned}.values())
 
@@ -130,7 +131,8 @@ def scores(measured: pd.DataFrame) -> pd.DataFrame:
 def clearly_better(scored: pd.DataFrame) -> list[Reading]:
     """The readings, best first, whose scores are both CLEARLY lower than the default's."""
     found = {Reading(*line[:3]): line[3:5] for line in scored[[*KEY, "score", "score_dropped"]].itertuples(index=False)}
-    return [reading for reading, pair in found.items() if all(own < ours - CLEARLY for own, ours in zip(pair, found[DEFAULT]))]
+    limits = [score - CLEARLY for score in found[DEFAULT]]
+    return [reading for reading, pair in found.items() if all(score < limit for score, limit in zip(pair, limits))]
 
 
 def _line(runs: list[RunRecord], row: Row, asked: int) -> dict:
@@ -138,8 +140,9 @@ def _line(runs: list[RunRecord], row: Row, asked: int) -> dict:
     for run in runs:
         if run.status == "done":
             epoch = run.history[select([e["val_correct"] for e in run.history], run.val_total, row.selection)]
-            accuracies.append((100 * epoch["val_correct"] / run.val_total, 100 * epoch["test_correct"] / run.test_total))
-            unreached += row.selection == "early-stop" and accuracies[-1][0] < EARLY_STOP
+            val, test = 100 * epoch["val_correct"] / run.val_total, 100 * epoch["test_correct"] / run.test_total
+            accuracies.append((val, test))
+            unreached += row.selection == "early-stop" and val < EARLY_STOP
     val, test = (pd.Series([pair[place] for pair in accuracies], dtype=float) for place in (0, 1))
     diverged, unit, paper = len(runs) - len(val), tolerance(row.paper[1], asked), row.paper[0]
 
@@ -151,5 +154,6 @@ def _line(runs: list[RunRecord], row: Row, asked: int) -> dict:
     return {
         "n": len(val), "diverged": diverged, "unreached": unreached,
         "val_mean": val.mean(), "val_std": val.std(), "test_mean": test.mean(), "test_std": test.std(),
-        "paper_val": paper, "tolerance": unit, "deviation": deviation(1.0), "deviation_dropped": deviation(DROPPED_BATCH),
+        "paper_val": paper, "tolerance": unit,
+        "deviation": deviation(1.0), "deviation_dropped": deviation(DROPPED_BATCH),
     }  # fmt: skip

@@ -89,6 +89,8 @@ def latent(args: argparse.Namespace) -> int:
     precision = units[0].specs[0].precision if units else None
     outcomes = batch.run_units(units, args.jobs or batch.default_jobs(), precision=precision)
     panels = latent.load(preset, seed)
+    for remark in latent.remarks(panels, preset):
+        print(remark)
     stored = sum(map(bool, panels))
     print(f"{stored} of {len(panels)} panels of Figure 3 are stored in {paths.results(preset) / 'latent'}.")
     return 1 if any(outcome.problem for outcome in outcomes) else 0

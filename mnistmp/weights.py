@@ -1,4 +1,4 @@
-"""The weight of a method's extra term, by the paper's rule: the largest that does not collapse validation (Sec. 5.1)."""
+"""The weight of a method's extra term: the largest that does not collapse validation, the paper's rule (Sec. 5.1)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def select_weight(
     problems = train(planned, preset, jobs)
     found = [records.find(spec, preset) for spec in planned]
     if None in found:
-        print(f"{found.count(None)} of {len(found)} trainings are missing, so no weight is picked; the same command tries again.")
+        print(f"{found.count(None)} of {len(found)} trainings are missing: none is picked; the same command goes on.")
         print("\n".join(f"  {problem}" for problem in problems))
         return 1
     grid = table(found, threshold, row.options["weight"])
@@ -115,7 +115,8 @@ def summary(name: str, preset: str) -> str:
     row = weighted_row(name)
     found = recorded(name, preset)
     if not found:
-        return f"Not all of the grid is recorded for preset {preset}; `mnistmp select-weights {_title(row)} --preset {preset} --seeds 0` trains it."
+        command = f"mnistmp select-weights {_title(row)} --preset {preset} --seeds 0"
+        return f"Not all of the grid is recorded for preset {preset}; `{command}` trains it."
     return to_markdown(table(found, paper=row.options["weight"]), row, found)
 
 
@@ -156,7 +157,7 @@ def table(found: Sequence[RunRecord], threshold: float = THRESHOLD, paper: float
     standard = measured["method"] == "standard"
     reference = float(measured["val_accuracy"][standard].mean())
     if not math.isfinite(reference):
-        raise WeightError("There is no finished run of standard training to compare with; train the row standard first.")
+        raise WeightError("No finished run of standard training to compare with is there; train the row standard.")
     lines = []
     for weight, group in measured[~standard].groupby("weight"):
         val = group["val_accuracy"].dropna()
@@ -189,8 +190,10 @@ def to_markdown(grid: pd.DataFrame, row: Row, found: Sequence[RunRecord]) -> str
     lines = [
         f"**Weight of {_title(row)}**",
         "",
-        f"Trained as row {row.id} on {digits}: {spec.epochs} epochs, {spec.precision}, seeds {', '.join(map(str, seeds))}.",
-        "Validation accuracy in percent at the best epoch, mean ± standard deviation over n runs; test accuracy takes no part.",
+        f"Trained as row {row.id} on {digits}: {spec.epochs} epochs, {spec.precision}, "
+        f"seeds {', '.join(map(str, seeds))}.",
+        "Validation accuracy in percent at the best epoch, mean ± standard deviation over n runs; "
+        "test accuracy takes no part.",
         f"Collapsed: a run diverged or ended more than {threshold:g} points below standard training ({reference:.2f}).",
         _verdict(grid, row),
         "",
@@ -220,7 +223,8 @@ def write(grid: pd.DataFrame, text: str, row: Row, preset: str) -> list[Path]:
         try:
             written.append(write_atomically(path, content))
         except OSError as error:
-            raise WeightError(f"{path} cannot be written ({error.strerror or error}); free or repair the place.") from None
+            reason = error.strerror or error
+            raise WeightError(f"{path} cannot be written ({reason}); free or repair the place.") from None
     return written
 
 
@@ -237,7 +241,8 @@ def _verdict(grid: pd.DataFrame, row: Row) -> str:
     picked, below, paper = pick(grid), collapsed_below(grid), f"the paper has {row.options['weight']:g}"
     if picked is None:
         return f"Every weight collapses: none is picked; {paper}."
-    largest = " It is the largest of the grid, which therefore sets no upper bound." if picked == grid["weight"].max() else ""
+    last = picked == grid["weight"].max()
+    largest = " It is the largest of the grid, which therefore sets no upper bound." if last else ""
     if below:
         smaller = f"; smaller ones collapse all the same: {', '.join(f'{weight:g}' for weight in below)}"
     else:

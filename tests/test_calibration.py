@@ -71,7 +71,9 @@ def test_deviations_are_in_units_of_the_tolerance():
 def test_one_training_serves_both_rows_of_m_0_9():
     measured = readings.measure(study(), "0,1").query("size == 28 and range == '[-1,1]' and scaling == 'coordinate'")
     val = dict(zip(measured["target"], measured["val_mean"]))
-    assert val == {"standard-original": 97.8, "standard": 99.8, "rcl-m0.9": 99.4, "rcl-m0.9-early-stop": 95.84, "rcl-inf": 96.0}
+    assert val == {
+        "standard-original": 97.8, "standard": 99.8, "rcl-m0.9": 99.4, "rcl-m0.9-early-stop": 95.84, "rcl-inf": 96.0
+    }  # fmt: skip
     assert measured["deviation"].abs().max() < 1e-9
 
 

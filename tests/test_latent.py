@@ -221,6 +221,10 @@ def test_what_is_missing_is_computed_once_and_compared_with_the_record(place, mo
     path.write_text(other.to_text())
     latent.compute(PRESET, views=views, progress=said.append)
     assert latent.load(PRESET)[0].about["record"] == "differs"
+    assert latent.remarks(latent.load(PRESET), PRESET) == [
+        "Not computed yet: (c), (d), (e), (f); run mnistmp latent --preset digits.",
+        "Of another course than the training in Table 2: (a); machine or code differ.",
+    ]
     begin = "standard seed 0: this training differs from the recorded one from epoch 1 on; path and "
     assert said[3].startswith(begin) and said[3].endswith("; Figure 3 shows this one, Table 2 that one.")
 

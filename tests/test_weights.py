@@ -23,7 +23,7 @@ def record(spec, val=None, test=5000, diverged=False):
     if val is None:
         val = 9980 if spec.method == "standard" else VAL[spec.options["weight"]]
     history = [
-        {"epoch": i, "val_correct": val - (i != 2), "test_correct": test, "train_loss": 0.1, "terms": {}, "seconds": 1.0}
+        {"epoch": i, "val_correct": val - (i != 2), "test_correct": test, "train_loss": 0.1, "terms": {}, "seconds": 1}
         for i in range(1, (1 if diverged else spec.epochs) + 1)
     ]
     return RunRecord(
@@ -37,8 +37,10 @@ def grid(change=record, seeds="0,1", name="rcl"):
     return [change(spec) for spec in weights.specs(name, "paper", seeds)]
 
 
-@pytest.mark.parametrize("name, row", [("rcl", "rcl-inf"), ("rcl-inf", "rcl-inf"), ("rcl-m0.2", "rcl-m0.2"), ("jigsaw", "jigsaw"),
-                                       ("dropout-covariance", "dropout-covariance")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, row",
+    [("rcl", "rcl-inf"), *((name, name) for name in ("rcl-inf", "rcl-m0.2", "jigsaw", "dropout-covariance"))],
+)
 def test_a_method_has_one_row_to_select_its_weight_with(name, row):
     assert weights.weighted_row(name).id == row
 
@@ -119,7 +121,8 @@ def test_the_rule_is_taken_literally_and_says_so():
     assert weights.pick(table) == 1.0 and weights.collapsed_below(table) == [0.01]
     text = weights.to_markdown(table, weights.weighted_row("rcl"), found)
     assert "smaller ones collapse all the same: 0.01" in text
-    assert "and so do all smaller ones" in weights.to_markdown(weights.table(grid()), weights.weighted_row("rcl"), found)
+    text = weights.to_markdown(weights.table(grid()), weights.weighted_row("rcl"), found)
+    assert "and so do all smaller ones" in text
 
 
 def test_all_collapsed_and_none_collapsed():

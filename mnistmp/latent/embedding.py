@@ -68,6 +68,8 @@ def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embeddi
     try:
         record, network = training.fit_selected(spec, device=device)
     except RuntimeError as error:
+        if "diverged" not in str(error):  # torch's own: out of memory ...
+            raise
         raise LatentError(str(error)) from None
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
     splits, panels = Splits(spec, device), []

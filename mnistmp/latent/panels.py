@@ -86,6 +86,16 @@ def missing(
     return due
 
 
+def remarks(panels: Sequence[Embedding], preset: str) -> list[str]:
+    """What must be said beside the figure, a sentence each: what is missing, and what is not Table 2's network."""
+    absent = [f"({view.letter})" for view, panel in zip(PANELS, panels) if not panel]
+    differ = [f"({view.letter})" for view, panel in zip(PANELS, panels) if panel.about.get("record") == "differs"]
+    said = [f"Not computed yet: {', '.join(absent)}; run mnistmp latent --preset {preset}."] if absent else []
+    if differ:
+        said.append(f"Of another course than the training in Table 2: {', '.join(differ)}; machine or code differ.")
+    return said
+
+
 def seed_of(preset: str, seeds: str | None) -> int:
     """The one seed that Figure 3 shows: the first of "0-9" and the like; of "recorded" the preset's first."""
     return protocol.preset(preset).seeds[0] if seeds in (None, "recorded") else protocol.parse_seeds(seeds)[0]
