@@ -43,7 +43,7 @@ BYTES = 500_000
 PARAMETERS = {name: {"preset": '"paper"', "seeds": '"recorded"'} for name in NAMES}
 for name in ("09_latent_space", *TRAINING):
     PARAMETERS[name]["rows"] = '"all"'
-PARAMETERS["11_your_method"] |= {"preset": '"digits"', "seeds": '"0"', "weight": "1.0"}  # its own, trained live
+PARAMETERS["11_your_method"] |= {"preset": '"digits"', "weight": "1.0"}  # its own, trained live
 
 # A path from the root of a file system, but neither a link nor a fraction.
 ABSOLUTE = re.compile(r"(?<![\w./:~-])(?:[A-Za-z]:\\{1,2}\w|~/\w|/(?:home|Users|root|tmp|mnt|opt|srv|usr|var|etc|data)\b)")
