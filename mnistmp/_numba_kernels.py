@@ -1,10 +1,22 @@
+"""What `kernels` compiles. Importing this module imports numba, so nothing else does."""
+
 import numba
 import numpy as np
 
-_jit = numba.njit(cache=True, boundscheck=False, error_model="numpy")
+
+def _jit(**options):
+    options.update(boundscheck=False, error_model="numpy")
+
+    def compiled(function):
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder to keep it in: two seconds of compiling in every process
+            return numba.njit(**options)(function)
+
+    return compiled
 
 
-@_jit
+@_jit()
 def pool_forward(maps, pooled, winner):
     count, rows, columns, channels = pooled.shape
     for n in range(count):
@@ -18,11 +30,12 @@ def pool_forward(maps, pooled, winner):
                 who = winner[n, i, j]
                 for k in range(channels):
                     top = max(max(a[k], b[k]), max(c[k], d[k]))
-                    who[k] = 4 if top <= 0 else (0 if a[k] == top else (1 if b[k] == top else (2 if c[k] == top else 3)))
+                    first = 0 if a[k] == top else (1 if b[k] == top else (2 if c[k] == top else 3))
+                    who[k] = 4 if top <= 0 else first
                     out[k] = max(top, 0)
 
 
-@_jit
+@_jit()
 def pool_backward(gradient, winner, spread):
     count, rows, columns, channels = gradient.shape
     for n in range(count):
@@ -37,28 +50,17 @@ def pool_backward(gradient, winner, spread):
                         out[k] = g[k] if who[k] == w else 0
 
 
-@numba.njit(cache=True, boundscheck=False, error_model="numpy", fastmath={"contract"})
-def update(gradient, weight, weight_bits, momentum, working, learning_rate, decay, weight_decay):
+@_jit(fastmath={"contract"})
+def update(gradient, weight, momentum, working, learning_rate, decay, weight_decay):
     lr = np.float32(learning_rate)
     mu = np.float32(decay)
     wd = np.float32(weight_decay)
-    block = 1024
-    grad = np.empty(block, np.int32)
-    gradf = grad.view(np.float32)
-    for start in range(0, weight.size, block):
-        size = min(block, weight.size - start)
-        g16 = gradient[start : start + size]
-        w = weight[start : start + size]
-        wb = weight_bits[start : start + size]
-        m = momentum[start : start + size]
-        out = working[start : start + size]
-        for k in range(size):
-            grad[k] = np.int32(g16[k]) << np.int32(16)
-        for k in range(size):
-            g = gradf[k] + wd * w[k]
-            v = mu * m[k] + g
-            m[k] = v
-            w[k] -= lr * (g + mu * v)
-        for k in range(size):
-            b = wb[k]
-            out[k] = np.int16((b + np.int32(0x7FFF) + ((b >> np.int32(16)) & np.int32(1))) >> np.int32(16))
+    for k in range(weight.size):
+        g = np.int32(np.int32(gradient[k]) << np.int32(16)).view(np.float32) + wd * weight[k]
+        v = mu * momentum[k] + g
+        w = weight[k] - lr * (g + mu * v)
+        momentum[k] = v
+        weight[k] = w
+        bits = np.float32(w).view(np.int32)
+        # bfloat16 is the upper half, rounded to the nearest, ties to even.
+        working[k] = np.int16((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16))

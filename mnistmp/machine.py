@@ -19,7 +19,7 @@ def path_name(device: torch.device) -> str:
     """Name of the computation path, part of the record: results are bit-equal only within one."""
     if device.type != "cpu":
         return f"{device.type}-eager"
-    return "cpu-numba" if kernels.available() else "cpu-eager"
+    return f"cpu-{kernels.in_use()}"
 
 
 def native_bfloat16(device: str | torch.device | None = None) -> bool:

@@ -6,9 +6,8 @@ from collections import OrderedDict
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from mnistmp import kernels
+from mnistmp.layers import Conv2d, Linear, PoolReLU
 
 INITIALIZATIONS = ("pytorch", "glorot")
 
@@ -34,30 +33,18 @@ class LeNet(nn.Module):
         side = feature_side(image_size)
         if side < 1:
             raise ValueError(f"image_size is {image_size}; this network needs images of at least 16x16 pixels.")
-        layers = {"conv1": nn.Conv2d(3, 64, 5), "pool1": PoolReLU(), "conv2": nn.Conv2d(64, 128, 5), "pool2": PoolReLU()}
+        layers = {"conv1": nn.Conv2d(3, 64, 5), "pool1": PoolReLU(), "conv2": Conv2d(64, 128, 5), "pool2": PoolReLU()}
         self.features = nn.Sequential(OrderedDict(layers))
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(128 * side * side, 1024), nn.ReLU(),
-            nn.Linear(1024, 1024), nn.ReLU(),
-            nn.Linear(1024, num_classes),
+            Linear(128 * side * side, 1024), nn.ReLU(),
+            Linear(1024, 1024), nn.ReLU(),
+            Linear(1024, num_classes),
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, num_classes) of images (N, 3, H, W)."""
         return self.classifier(self.features(images))
-
-
-class PoolReLU(nn.Module):
-    """2x2 max-pooling, then ReLU.
-
-    The same function as the usual ReLU before pooling, because ReLU is monotonous; ReLU
-    and its backward then touch a quarter of the values.
-    """
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C, H // 2, W // 2)."""
-        return kernels.pool_relu(maps) if kernels.pool_relu_fits(maps) else F.relu(F.max_pool2d(maps, 2))
 
 
 def feature_side(image_size: int) -> int:

@@ -25,8 +25,9 @@ class SGD:
         self.mixed = any(p.dtype == torch.bfloat16 for p in self.parameters)
         self.settings = (learning_rate, momentum, weight_decay)
         self.weights = [p.detach().clone().float() for p in self.parameters] if self.mixed else self.parameters
-        self.compiled = self.mixed and self.weights[0].device.type == "cpu" and kernels.available()
-        if self.compiled:
+        # Only a CPU has a cache to stay in.
+        self.flat = self.mixed and self.weights[0].device.type == "cpu" and kernels.in_use() != "off"
+        if self.flat:
             self.momenta = [torch.zeros_like(w) for w in self.weights]
         else:
             self.optimizer = torch.optim.SGD(
@@ -42,21 +43,22 @@ class SGD:
                 if self.mixed:
                     parameter.copy_(own)
 
+    @torch.no_grad()
     def step(self) -> None:
         """One update from the parameters' gradients; a parameter without one stays as it is."""
         if not self.mixed:
             self.optimizer.step()
-            return
-        if self.compiled:
+        elif self.flat:
             for parameter, weight, momentum in zip(self.parameters, self.weights, self.momenta):
                 if parameter.grad is not None:
-                    kernels.update(*map(_in_memory_order, (parameter.grad, weight, momentum, parameter)), *self.settings)
-            return
-        for parameter, weight in zip(self.parameters, self.weights):
-            weight.grad = None if parameter.grad is None else parameter.grad.float()
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_copy_([p.detach() for p in self.parameters], self.weights)
+                    gradient = _in_memory_order(parameter.grad, parameter).reshape(-1)
+                    others = (_in_memory_order(t, parameter).view(-1) for t in (weight, momentum, parameter))
+                    kernels.update(gradient, *others, *self.settings)
+        else:
+            for parameter, weight in zip(self.parameters, self.weights):
+                weight.grad = None if parameter.grad is None else parameter.grad.float()
+            self.optimizer.step()
+            torch._foreach_copy_(self.parameters, self.weights)
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:
@@ -67,9 +69,7 @@ class SGD:
         return all(bool(torch.isfinite(w.detach()).all()) for w in self.weights)
 
 
-def _in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
-    """The numbers of a tensor as a flat view, in the order in which channels-last weights lie in memory."""
-    tensor = tensor.detach()
-    if tensor.ndim == 4:
-        tensor = tensor.permute(0, 2, 3, 1)
-    return tensor.reshape(-1)
+def _in_memory_order(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A view whose dimensions are in the order in which the parameter's numbers lie in memory."""
+    channels_last = parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    return tensor.permute(0, 2, 3, 1) if channels_last else tensor

@@ -390,7 +390,7 @@ def test_history_is_a_row_per_epoch_in_percent():
     assert list(zip(frame["seed"], frame["epoch"])) == [(0, 1), (0, 2), (0, 3), (1, 1)]
     assert list(frame["val_accuracy"]) == [90.0, 90.01, 90.02, 90.0] and frame["test_accuracy"][0] == 70.0
     assert list(frame["term:cross_entropy"]) == 4 * [1e-300]
-    assert list(records.history("quick").columns[:3]) == ["row", "seed", "epoch"]
+    assert list(records.history("quick").columns[:4]) == ["row", "seed", "status", "epoch"]
 
 
 def test_status_counts_per_row(results):

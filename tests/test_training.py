@@ -195,5 +195,5 @@ def test_estimate_is_of_the_right_size():
 
 
 def test_path_is_named():
-    assert training.path_name(CPU) == ("cpu-numba" if kernels.available() else "cpu-eager")
+    assert training.path_name(CPU) == f"cpu-{kernels.in_use()}"
     assert set(methods.METHODS) >= {"standard", "rcl"}

@@ -1,0 +1,249 @@
+"""How fast a training step is, beside the loop one would write otherwise and the machine's own limit.
+
+    python benchmarks/training_speed.py [--methods] [--readme] [--json FILE] ...
+
+Every loop gets the same digits, network, initial weights, batch order and number of steps; they
+take turns, and all of it is repeated. "Whole machine" means as many processes of one thread at
+once as there are cores, for the plain loop also one process with all threads, whichever is
+faster. Ours run in the environment that `mnistmp reproduce` gives its workers, the plain loops in
+that of a user. On a GPU everything runs in one process (this path is untested for lack of a GPU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from loops import PRODUCT
+
+from mnistmp import data, kernels, protocol, readme, training
+from mnistmp.environment import device_name
+
+BATCH = 128
+STEP_GFLOP = 13.9  # conv1 0.71 x 2 (its input needs no gradient), conv2 3.36 x 3, linear layers 0.81 x 3
+ROWS = ("standard", "rcl-inf")
+
+
+@dataclass
+class Loop:
+    """A contestant: what its workers run, where, and what was measured."""
+
+    name: str
+    kind: str
+    environment: dict[str, str] = field(default_factory=dict)
+    threads: bool = False  # one process with all threads instead of a process per core
+    rows: tuple[str, ...] = ROWS
+    rounds: list[dict] = field(default_factory=list)
+
+
+class Workers:
+    """Processes of one loop, made ready on entry, ended on exit."""
+
+    def __init__(self, loop: Loop, count: int, options: argparse.Namespace):
+        command = [sys.executable, str(Path(__file__).with_name("loops.py")), loop.kind, ",".join(loop.rows)]
+        command += ["--data", options.data, "--device", options.device]
+        environment = {k: v for k, v in os.environ.items() if k not in CLEARED}
+        environment |= {} if loop.threads else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment |= loop.environment
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+        self.processes = [subprocess.Popen(command, **pipes) for _ in range(count)]
+
+    def __enter__(self) -> Workers:
+        for process in self.processes:
+            if process.stdout.readline() != "ready\n":
+                sys.exit(f"A worker ended before it was ready: {' '.join(map(str, process.args))}")
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self.processes:
+            process.stdin.close()
+            process.wait()
+
+    def run(self, row: str, steps: int, count: int | None = None) -> list[dict]:
+        """All of them, or the first `count`, take so many steps at the same time."""
+        chosen = self.processes[:count]
+        for process in chosen:
+            process.stdin.write(f"{row} {steps}\n")
+            process.stdin.flush()
+        return [json.loads(process.stdout.readline()) for process in chosen]
+
+
+# What must not leak from this process's environment into a worker's.
+CLEARED = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GLIBC_TUNABLES", "MNISTMP_KERNELS"}
+
+
+def contestants(native: bool, compiled: bool, cuda: bool) -> list[Loop]:
+    ours = training.worker_environment()
+    # A plain loop in our workers' environment shows what the memory allocator alone gives.
+    loops = [Loop("(a) plain loop", "dataset"), Loop("(a) in one process, all threads", "dataset", threads=True),
+             Loop("(a) with our environment variables", "dataset", ours), Loop("(b) tensors in memory", "memory"),
+             Loop("(c) ours, float32", "float32", ours)]  # fmt: skip
+    if native:
+        loops.append(Loop("(d) ours, bfloat16, nothing compiled", "bfloat16", ours | {"MNISTMP_KERNELS": "torch"}))
+        if compiled:
+            loops.append(Loop("(d) ours, bfloat16, default", "bfloat16", ours))
+    if cuda:  # neither threads nor the allocator nor compiled pieces matter there
+        loops = [loop for loop in loops if loop.name[:3] != "(a)" or loop is loops[0]]
+        loops = [loop for loop in loops if "nothing compiled" not in loop.name]
+    return loops
+
+
+def measure(loops: list[Loop], peak: Loop, cores: int, options: argparse.Namespace) -> None:
+    """Append one round to each loop: per row, what one process did alone and what all did together."""
+    for loop in [peak, *loops]:
+        count = 1 if loop.threads else cores
+        with Workers(loop, count, options) as workers:
+            steps = 4 if loop is peak else options.steps
+            together = {row: workers.run(row, steps) for row in loop.rows}
+            # Together first: memory that was never touched costs all the same.
+            alone = {row: workers.run(row, steps, 1)[0] for row in loop.rows} if count > 1 else {}
+        loop.rounds.append({row: {"together": together[row], "alone": alone.get(row, together[row][0])} for row in loop.rows})
+        print(".", end="", flush=True, file=sys.stderr)
+
+
+# ---- the figures ------------------------------------------------------------------------------
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    """Median and, in brackets, smallest and largest."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def rate(loop: Loop, row: str, steps: int) -> list[float]:
+    """Images per second of the whole machine, per round: the slowest process counts for all."""
+    per_round = [turn[row]["together"] for turn in loop.rounds]
+    return [len(workers) * steps * BATCH / max(w["seconds"] for w in workers) for workers in per_round]
+
+
+def figures(loops: list[Loop], peak: Loop, row: str, steps: int) -> list[dict]:
+    """One line of the table per loop."""
+    dtype = peak.rows[-1]
+    product = 2 * PRODUCT**3 * 4 / 1e9  # GFLOP of the four products of a round
+    limits = [sum(product / worker["seconds"] for worker in turn[dtype]["together"]) for turn in peak.rounds]
+    plain = [rate(loop, row, steps) for loop in loops[:2] if loop.kind == "dataset"]
+    plain = [max(rates) for rates in zip(*plain)]  # the better of processes and threads
+    lines = []
+    for loop in loops:
+        rates = rate(loop, row, steps)
+        everyone = [worker for turn in loop.rounds for worker in turn[row]["together"]]
+        lines.append({
+            "loop": loop.name,
+            "one process": [steps * BATCH / turn[row]["alone"]["seconds"] for turn in loop.rounds],
+            "whole machine": rates,
+            "times (a)": [own / other for own, other in zip(rates, plain)],
+            "CPU ms per step": [1000 * worker["processor"] / steps for worker in everyone],
+            "share of peak": [own / BATCH * STEP_GFLOP / limit for own, limit in zip(rates, limits)],
+            "MB per process": max((worker["memory"] or 0 for worker in everyone), default=0),
+            "loss": loop.rounds[0][row]["together"][0]["loss"],
+        })  # fmt: skip
+    return lines
+
+
+def table(lines: list[dict], row: str, dtype: str, steps: int) -> str:
+    head = ["", "images/s, one process", "images/s, whole machine", "times (a)", "CPU ms per step", f"share of the {dtype} peak", "MB per process"]
+    rows = [[line["loop"], spread(line["one process"]), spread(line["whole machine"]), spread(line["times (a)"], 2),
+             spread(line["CPU ms per step"], 1), f"{100 * statistics.median(line['share of peak']):.0f} %",
+             f"{line['MB per process']:.0f}"] for line in lines]  # fmt: skip
+    text = [f"**{row}**", "", " | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
+    return "\n".join(text[:2] + [f"| {line} |" for line in text[2:] + [" | ".join(cells) for cells in rows]])
+
+
+def check(lines: list[dict], row: str) -> None:
+    """All loops must compute the same: their mean losses over the first steps agree.
+
+    RCL's follow from which neighbours are nearest, so that a rounding can show.
+    """
+    first = lines[0]["loss"]
+    for line in lines:
+        limit = 0.03 if "bfloat16" in line["loop"] or row != "standard" else 2e-4
+        if abs(line["loss"] - first) > limit * abs(first):
+            sys.exit(f"{line['loop']} has the mean loss {line['loss']} and not about {first}: not the same training.")
+
+
+def methods(options: argparse.Namespace, native: bool) -> tuple[dict[str, list[float]], str]:
+    """CPU milliseconds (on a GPU: milliseconds) per step of all trainings, taking turns in one process."""
+    rows = tuple(row.id for row in protocol.trainings())
+    loop = Loop("methods", "bfloat16" if native else "float32", training.worker_environment(), rows=rows)
+    times: dict[str, list[float]] = {row: [] for row in rows}
+    clock = "seconds" if options.device.startswith("cuda") else "processor"
+    with Workers(loop, 1, options) as workers:
+        for _ in range(options.repeats):
+            for row in rows:
+                times[row].append(1000 * workers.run(row, options.steps)[0][clock] / options.steps)
+            print(".", end="", flush=True, file=sys.stderr)
+    standard = times["standard"]
+    text = [f"| training | {'ms' if clock == 'seconds' else 'CPU ms'} per step | times standard |", "| --- | ---: | ---: |"]
+    for row, values in times.items():
+        ratios = [own / other for own, other in zip(values, standard)]
+        text.append(f"| {row} | {spread(values, 1)} | {statistics.median(ratios):.2f} |")
+    return times, "\n".join(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=16, help="steps per measurement (default 16)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds in which all loops take their turn (default 3)")
+    parser.add_argument("--data", choices=data.DATASETS, default="digits", help="digits needs no download (default)")
+    parser.add_argument("--device", default=str(training.pick_device()), help="cpu or cuda")
+    parser.add_argument("--methods", action="store_true", help="also the time per step of all 15 trainings")
+    parser.add_argument("--json", metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--readme", action="store_true", help="put the tables between README.md's markers `speed`")
+    options = parser.parse_args()
+    if options.steps < 1 or options.repeats < 1:
+        parser.error("--steps and --repeats must be 1 or more.")
+
+    cuda = options.device.startswith("cuda")
+    native, compiled = training.native_bfloat16(options.device), kernels.available()
+    cores = 1 if cuda else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    loops = contestants(native, compiled, cuda)
+    dtypes = ("float32", "bfloat16") if native else ("float32",)
+    peak = Loop("peak", "product", {}, rows=dtypes)
+    for _ in range(options.repeats):
+        measure(loops, peak, cores, options)
+
+    results = {row: figures(loops, peak, row, options.steps) for row in ROWS}
+    for row, lines in results.items():
+        check(lines, row)
+    product = 2 * PRODUCT**3 * 4 / 1e9
+    peaks = {d: [product / w["seconds"] for turn in peak.rounds for w in turn[d]["together"]] for d in dtypes}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "compiled": compiled}
+    machine = {"device": device_name(options.device), "cores": cores, "load": _load(), **versions}
+    notes = [f"{machine['device']}, {cores} core{'s' * (cores > 1)}; Python {machine['python']}, torch {machine['torch']}; "
+             f"median (smallest-largest) of {options.repeats} rounds of {options.steps} steps of {BATCH} images.",
+             "Matrix product of one thread, all cores busy, GFLOP/s: "
+             + ", ".join(f"{dtype} {spread(values)}" for dtype, values in peaks.items()) + f"; a step is {STEP_GFLOP} GFLOP."]  # fmt: skip
+    if not native:
+        notes.append("This processor does not multiply bfloat16: float32 is the default here.")
+    elif not compiled and not cuda:
+        notes.append("numba is not installed or switched off: no compiled pieces (pip install mnistmp[fast]).")
+    if _load() > cores + 0.5:
+        notes.append(f"Other programs were running (load {_load():.1f}): compare within the table only.")
+    parts = ["\n".join(notes), *(table(lines, row, dtypes[-1], options.steps) for row, lines in results.items())]
+    times = {}
+    if options.methods:
+        times, text = methods(options, native)
+        parts.append(text)
+    print(file=sys.stderr)
+    print("\n\n".join(parts))
+    if options.json:
+        report = {"machine": machine, "options": vars(options), "peaks": peaks, "rows": results, "methods": times}
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.readme:
+        readme.replace("speed", "\n\n".join(parts))
+
+
+def _load() -> float:
+    """How many processes want to run, on average over the last minute; 0 where this is not known."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""The shortcuts of `kernels` and `layers` give what torch's own operators give."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from method_factory import build, digits
+from torch import nn
+from torch.nn import functional as F
+
+from mnistmp import kernels, layers, protocol, training
+from mnistmp.methods import METHODS
+from mnistmp.splits import Splits
+
+CPU = torch.device("cpu")
+PATHS = ["numba", "torch"] if kernels.available() else ["torch"]
+NAN = float("nan")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def take(monkeypatch):
+    """take("numba" | "torch" | "off"): the shortcuts from here on."""
+    return lambda path: monkeypatch.setattr(kernels, "in_use", lambda: path)
+
+
+def assert_same(ours, theirs):
+    """Bit for bit, NaN included; 0.0 and -0.0 count as the same."""
+    assert ours.shape == theirs.shape and torch.equal(ours.isnan(), theirs.isnan())
+    assert torch.equal(ours.nan_to_num(7), theirs.nan_to_num(7))
+
+
+# ---- pooling with ReLU ----------------------------------------------------------------------
+
+SHAPES = [(128, 64, 24, 24), (3, 128, 8, 8), (1, 1, 2, 2), (5, 7, 4, 10), (2, 70_000, 2, 2)]
+
+
+def hard_maps(shape, dtype):
+    """Ties of every kind, zeros of both signs, infinities, tiny and huge numbers."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(shape, generator=generator)
+    special = torch.tensor([0.0, -0.0, 1.0, 1.0, -1.0, float("inf"), -float("inf"), 1e-40, -1e-40, 3e38, -3e38])
+    chosen = special[torch.randint(len(special), shape, generator=generator)]
+    maps = torch.where(torch.rand(shape, generator=generator) < 0.5, maps, chosen)
+    return maps.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pool_relu_is_bit_equal(take, path, dtype, shape):
+    take(path)
+    ours, theirs = (hard_maps(shape, dtype).requires_grad_() for _ in range(2))
+    pooled, reference = kernels.pool_relu(ours), F.relu(F.max_pool2d(theirs, 2))
+    assert_same(pooled, reference)
+    assert pooled.is_contiguous(memory_format=torch.channels_last) and not pooled.detach().signbit().any()
+    # Not channels-last: the gradient may come from a flattened classifier.
+    gradient = torch.randn(reference.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for value in (gradient, gradient.contiguous(memory_format=torch.channels_last)):
+        both = ((pooled, ours), (reference, theirs))
+        assert_same(*(torch.autograd.grad(y, x, value, retain_graph=True)[0] for y, x in both))
+    with torch.no_grad():
+        assert_same(kernels.pool_relu(ours), reference)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("place", range(4))
+def test_nan_in_pool_relu(take, path, place):
+    """A NaN without sign wins as in torch; one with its sign bit set reads as negative and is lost.
+
+    So a loss can stay finite over weights that are not: `SGD.finite` looks at the weights.
+    """
+    take(path)
+    maps = torch.ones(1, 8, 2, 2, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    maps.view(-1, 2, 2)[:, place // 2, place % 2] = NAN
+    assert kernels.pool_relu(maps).isnan().all() and F.relu(F.max_pool2d(maps, 2)).isnan().all()
+    signed = torch.where(maps.isnan(), torch.tensor(-64, dtype=torch.int16).view(torch.bfloat16), maps)
+    signed = signed.contiguous(memory_format=torch.channels_last)
+    assert signed.isnan().sum() == 8 and (kernels.pool_relu(signed) == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 4, 5)])
+def test_pool_relu_leaves_odd_sides_and_other_layouts_to_torch(take, shape):
+    take(PATHS[0])
+    maps = torch.randn(shape).bfloat16().contiguous(memory_format=torch.channels_last)
+    even = torch.randn(2, 3, 4, 4)
+    assert not kernels.pool_relu_fits(maps) and not kernels.pool_relu_fits(even.bfloat16())
+    assert not kernels.pool_relu_fits(even.double().contiguous(memory_format=torch.channels_last))
+    assert torch.equal(layers.PoolReLU()(maps), F.relu(F.max_pool2d(maps, 2)))
+
+
+# ---- layers ---------------------------------------------------------------------------------
+
+LAYERS = {
+    "conv2": (layers.Conv2d, nn.Conv2d, (64, 128, 5), (7, 64, 12, 12)),
+    "conv not square": (layers.Conv2d, nn.Conv2d, (32, 5, 3), (2, 32, 9, 4)),
+    "conv of one pixel": (layers.Conv2d, nn.Conv2d, (40, 8, 5), (3, 40, 5, 5)),
+    "transposed": (layers.ConvTranspose2d, nn.ConvTranspose2d, (128, 64, 5), (7, 128, 8, 8)),
+    "transposed, one image": (layers.ConvTranspose2d, nn.ConvTranspose2d, (5, 33, 3), (1, 5, 1, 6)),
+    "2x2": (layers.ConvTranspose2x2, lambda i, o: nn.ConvTranspose2d(i, o, 2, stride=2), (64, 32), (7, 64, 6, 4)),
+    "linear": (layers.Linear, nn.Linear, (256, 32), (9, 256)),
+}
+
+
+def run_layer(layer, rows, weights):
+    """Output, and gradients of input and parameters."""
+    rows = rows.detach().requires_grad_()
+    out = layer(rows)
+    gradients = torch.autograd.grad(out, [rows, *layer.parameters()], weights[: out.numel()].view(out.shape).to(out.dtype))
+    return [out.detach(), *gradients]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_layers_equal_torchs(take, name, dtype):
+    """In bfloat16 both round a sum kept in float32, so they may differ where the sum lies between two numbers."""
+    take("torch")
+    kind, torchs, arguments, shape = LAYERS[name]
+    torch.manual_seed(0)
+    ours = kind(*arguments)
+    theirs = torchs(*arguments)
+    theirs.load_state_dict(ours.state_dict())
+    assert isinstance(ours, type(theirs))
+    rows, weights = torch.randn(shape), torch.randn(200_000)
+    if len(shape) == 4:
+        ours, theirs = (layer.to(memory_format=torch.channels_last) for layer in (ours, theirs))
+        rows = rows.contiguous(memory_format=torch.channels_last)
+    ours, theirs, rows, weights = ours.to(dtype), theirs.to(dtype), rows.to(dtype), weights.to(dtype)
+    results, references = run_layer(ours, rows, weights), run_layer(theirs, rows, weights)
+    exact = run_layer(copy.deepcopy(theirs).double(), rows.double(), weights)
+    tolerance = {torch.bfloat16: 2**-7, torch.float32: 2e-6, torch.float64: 1e-14}[dtype]
+    for result, reference, truth in zip(results, references, exact):
+        size = truth.abs().max().item()
+        torch.testing.assert_close(result, reference, rtol=0, atol=tolerance * size)
+        error, usual = ((t.double() - truth).abs().max().item() for t in (result, reference))
+        assert error <= 1.2 * usual + tolerance / 2 * size  # and not further from the truth
+
+
+def test_weights_gradient_is_exact_where_nothing_is_rounded():
+    """Small whole numbers: every product and sum is a bfloat16 number, so the two ways must agree to the bit."""
+    generator = torch.Generator().manual_seed(0)
+    zeros_and_ones = [(torch.rand(shape, generator=generator) < 0.02).bfloat16() for shape in ((6, 64, 12, 12), (6, 128, 8, 8))]
+    maps, gradient = (t.contiguous(memory_format=torch.channels_last) for t in zeros_and_ones)
+    expected = torch.ops.aten.convolution_backward(
+        gradient.float(), maps.float(), torch.zeros(128, 64, 5, 5), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
+        [False, True, False],
+    )[1]  # fmt: skip
+    assert expected.max() > 1
+    assert torch.equal(kernels._weight_gradient(maps, gradient, 5).float(), expected)
+
+
+def test_shortcuts_refuse_to_be_differentiated_twice(take):
+    take(PATHS[0])
+    convolution = layers.Conv2d(64, 8, 5).bfloat16().to(memory_format=torch.channels_last)
+    images = torch.randn(2, 64, 12, 12).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    for out in (convolution(images), kernels.pool_relu(images)):
+        (gradient,) = torch.autograd.grad(out.square().sum(), images, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.sum().backward()
+
+
+# ---- methods --------------------------------------------------------------------------------
+
+
+def plain(method):
+    """A copy in which every layer of ours is torch's own."""
+    method = copy.deepcopy(method)
+    for layer in method.modules():
+        for ours, theirs in ((layers.Conv2d, nn.Conv2d), (layers.ConvTranspose2d, nn.ConvTranspose2d),
+                             (layers.ConvTranspose2x2, nn.ConvTranspose2d), (layers.Linear, nn.Linear)):  # fmt: skip
+            if type(layer) is ours:
+                layer.__class__ = theirs
+    method.features.pool1 = method.features.pool2 = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+    return method
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_and_gradients_equal_the_plain_path(take, name, dtype, path):
+    images, labels = digits(32)
+    method = build(name).to(dtype)
+    reference = plain(method)
+    method.generator, reference.generator = (torch.Generator().manual_seed(3) for _ in range(2))
+    take(path)
+    loss, terms = method.loss(images.to(dtype), labels)
+    loss.backward()
+    take("off")
+    expected, expected_terms = reference.loss(images.to(dtype).contiguous(), labels)
+    expected.backward()
+    tight = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-12}
+    torch.testing.assert_close(loss, expected, **tight)
+    assert terms.keys() == expected_terms.keys()
+    for term in terms:
+        torch.testing.assert_close(terms[term], expected_terms[term], **tight)
+    for (parameter, ours), theirs in zip(method.named_parameters(), reference.parameters()):
+        # A sum over the batch in another order: relative to the largest entry of the tensor.
+        size = theirs.grad.abs().max().item()
+        limit = size * (2e-5 if dtype == torch.float32 else 1e-12)
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=limit, msg=lambda text: f"{parameter}: {text}")
+
+
+# ---- the update -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("settings", [(1e-3, 0.9, 1e-5), (0.1, 0.5, 0.0), (0.01, 0.0, 1e-2)])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_update_equals_torchs_sgd(take, path, settings, memory_format):
+    take(path)
+    torch.manual_seed(0)
+    module = nn.ModuleList([nn.Conv2d(40, 60, 5), nn.Linear(300, 250), nn.Linear(3, 2), nn.Linear(2, 2)])
+    exact = copy.deepcopy(module).to(memory_format=memory_format)
+    module = module.bfloat16().to(memory_format=memory_format)
+    rate, momentum, decay = settings
+    ours = training.SGD(module, *settings)
+    ours.load_weights(list(exact.parameters()))
+    theirs = torch.optim.SGD(exact.parameters(), rate, momentum, weight_decay=decay, nesterov=momentum > 0, fused=True)
+    for _ in range(8):
+        for mine, torchs in zip(list(module.parameters())[:-2], exact.parameters()):
+            mine.grad = torch.randn_like(mine)
+            torchs.grad = mine.grad.float()
+        ours.step()
+        theirs.step()
+    for mine, weight, torchs in zip(module.parameters(), ours.weights, exact.parameters()):
+        # Compiled code may contract a product and a sum into one rounding: an ulp or two per step.
+        torch.testing.assert_close(weight, torchs.detach(), rtol=2e-6, atol=2e-7)
+        assert torch.equal(mine, weight.bfloat16())  # the working copy is the rounded weight, ties to even
+    untouched = list(module.parameters())[-1]
+    assert untouched.grad is None and torch.equal(untouched, list(exact.parameters())[-1].bfloat16())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_rounding_of_the_working_copy(take, path):
+    take(path)
+    bits = torch.tensor([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F7FFFFF, 0, 1, 0x00008001], dtype=torch.int32)
+    weight = bits.view(torch.float32).clone()
+    weight = torch.cat([weight, -weight, torch.tensor([float("inf"), -float("inf"), NAN])])
+    working = torch.zeros(len(weight), dtype=torch.bfloat16)
+    kernels.update(torch.zeros_like(working), weight, torch.zeros_like(weight), working, 0.0, 0.9, 0.0)
+    assert_same(working[:-3], weight.bfloat16()[:-3])
+    assert working[-1].isnan()
+
+
+# ---- training -------------------------------------------------------------------------------
+
+
+def train(row, steps, precision="bfloat16"):
+    spec = protocol.spec_for(row, 0, "digits", precision, batch_size=16, learning_rate=2e-3)
+    splits, method = Splits(spec, CPU), training.build(spec, CPU)
+    optimizer = training.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
+    batches = splits.train_batches(training.generator(0, "order"))
+    losses = [training.train_epoch(method, optimizer, [batch])["loss"] for batch, _ in zip(batches, range(steps))]
+    return losses, optimizer.weights, method, splits
+
+
+@pytest.mark.parametrize("row", ["standard", "reconstruction", "rcl-inf"])
+def test_paths_train_alike_and_each_repeats_itself(take, row):
+    results = {}
+    for path in [*PATHS, "off"]:
+        take(path)
+        losses, weights, *_ = train(row, 4)
+        again, same, *_ = train(row, 4)
+        assert losses == again and all(torch.equal(a, b) for a, b in zip(weights, same))
+        results[path] = torch.tensor(losses)
+    for path in PATHS:
+        torch.testing.assert_close(results[path], results["torch"], rtol=1e-4, atol=0)  # the same roundings
+        torch.testing.assert_close(results[path], results["off"], rtol=3e-3, atol=0)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_evaluation_in_batches_equals_evaluation_at_once(take, path, precision):
+    take(path)
+    _, _, method, splits = train("standard", 3, precision)
+    with torch.inference_mode():
+        whole, parts = (torch.cat([method(x) for x, _ in splits.batches("test", size)]) for size in (1000, 77))
+    tight = 1e-5 if precision == "float32" else 0.02
+    torch.testing.assert_close(whole, parts, rtol=tight, atol=tight)
+    if precision == "float32":
+        assert torch.equal(whole.argmax(1), parts.argmax(1))
+
+
+# ---- the switch -----------------------------------------------------------------------------
+
+
+def in_new_process(value):
+    code = (
+        "import sys\nfrom mnistmp import kernels, training\n"
+        "print(training.path_name(training.pick_device('cpu')), 'numba' in sys.modules)"
+    )
+    environment = {**os.environ, "MNISTMP_KERNELS": value}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    return result.stdout.split() or result.stderr.splitlines()[-1]
+
+
+def test_switch():
+    assert in_new_process("off") == ["cpu-off", "False"]
+    assert in_new_process("torch") == ["cpu-torch", "False"]
+    assert "MNISTMP_KERNELS is 'yes'; set it to on, torch or off." in in_new_process("yes")
+
+
+def test_without_numba_torch_takes_over(monkeypatch):
+    monkeypatch.setattr(kernels, "_compiled", lambda: (_ for _ in ()).throw(ImportError("no numba")))
+    monkeypatch.setenv("MNISTMP_KERNELS", "on")
+    assert kernels.in_use.__wrapped__() == "torch"
