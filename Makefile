@@ -29,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON) ''; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce paper figures lab notebooks report test test-faults bench lock audit clean force
+.PHONY: help setup reproduce paper figures lab notebooks test test-faults bench lock audit clean force
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -61,9 +61,6 @@ lab: setup ## open the notebooks in JupyterLab
 
 notebooks: setup ## run the committed notebooks again and clean their outputs
 	$(VENV)/bin/mnistmp notebooks $(ARGS)
-
-report: setup ## a static site of the tables, figures and notebooks, in site/
-	$(VENV)/bin/mnistmp report $(ARGS)
 
 # A backend named in the environment would make the notebooks' inline figures vanish without an error.
 # Figures go to a folder of their own: a test changes none that are committed.

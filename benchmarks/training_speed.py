@@ -30,6 +30,8 @@ from mnistmp.environment import device_name
 BATCH = 128
 STEP_GFLOP = 13.9  # conv1 0.71 x 2 (its input needs no gradient), conv2 3.36 x 3, linear layers 0.81 x 3
 ROWS = ("standard", "rcl-inf")
+PRODUCTS = 4  # per measurement
+PRODUCT_GFLOP = 2 * PRODUCT**3 * PRODUCTS / 1e9
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Loop:
 
 
 class Workers:
-    """Processes of one loop, made ready on entry, ended on exit."""
+    """Processes of one loop, ready on entry, ended on exit."""
 
     def __init__(self, loop: Loop, count: int, options: argparse.Namespace):
         command = [sys.executable, str(Path(__file__).with_name("loops.py")), loop.kind, ",".join(loop.rows)]
@@ -59,7 +61,7 @@ class Workers:
     def __enter__(self) -> Workers:
         for process in self.processes:
             if process.stdout.readline() != "ready\n":
-                sys.exit(f"A worker ended before it was ready: {' '.join(map(str, process.args))}")
+                sys.exit("A worker ended before it was ready; its error stands above.")
         return self
 
     def __exit__(self, *_) -> None:
@@ -73,7 +75,10 @@ class Workers:
         for process in chosen:
             process.stdin.write(f"{row} {steps}\n")
             process.stdin.flush()
-        return [json.loads(process.stdout.readline()) for process in chosen]
+        answers = [process.stdout.readline() for process in chosen]
+        if not all(answers):
+            sys.exit("A worker ended before it was done; its error stands above.")
+        return [json.loads(answer) for answer in answers]
 
 
 # What must not leak from this process's environment into a worker's.
@@ -101,11 +106,12 @@ def measure(loops: list[Loop], peak: Loop, cores: int, options: argparse.Namespa
     for loop in [peak, *loops]:
         count = 1 if loop.threads else cores
         with Workers(loop, count, options) as workers:
-            steps = 4 if loop is peak else options.steps
+            steps = PRODUCTS if loop is peak else options.steps
             together = {row: workers.run(row, steps) for row in loop.rows}
             # Together first: memory that was never touched costs all the same.
             alone = {row: workers.run(row, steps, 1)[0] for row in loop.rows} if count > 1 else {}
-        loop.rounds.append({row: {"together": together[row], "alone": alone.get(row, together[row][0])} for row in loop.rows})
+        rows = {row: {"together": together[row], "alone": alone.get(row, together[row][0])} for row in loop.rows}
+        loop.rounds.append(rows)
         print(".", end="", flush=True, file=sys.stderr)
 
 
@@ -125,9 +131,8 @@ def rate(loop: Loop, row: str, steps: int) -> list[float]:
 
 def figures(loops: list[Loop], peak: Loop, row: str, steps: int) -> list[dict]:
     """One line of the table per loop."""
-    dtype = peak.rows[-1]
-    product = 2 * PRODUCT**3 * 4 / 1e9  # GFLOP of the four products of a round
-    limits = [sum(product / worker["seconds"] for worker in turn[dtype]["together"]) for turn in peak.rounds]
+    best = peak.rows[-1]
+    limits = [sum(PRODUCT_GFLOP / worker["seconds"] for worker in turn[best]["together"]) for turn in peak.rounds]
     plain = [rate(loop, row, steps) for loop in loops[:2] if loop.kind == "dataset"]
     plain = [max(rates) for rates in zip(*plain)]  # the better of processes and threads
     lines = []
@@ -147,13 +152,20 @@ def figures(loops: list[Loop], peak: Loop, row: str, steps: int) -> list[dict]:
     return lines
 
 
-def table(lines: list[dict], row: str, dtype: str, steps: int) -> str:
-    head = ["", "images/s, one process", "images/s, whole machine", "times (a)", "CPU ms per step", f"share of the {dtype} peak", "MB per process"]
-    rows = [[line["loop"], spread(line["one process"]), spread(line["whole machine"]), spread(line["times (a)"], 2),
-             spread(line["CPU ms per step"], 1), f"{100 * statistics.median(line['share of peak']):.0f} %",
-             f"{line['MB per process']:.0f}"] for line in lines]  # fmt: skip
-    text = [f"**{row}**", "", " | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
-    return "\n".join(text[:2] + [f"| {line} |" for line in text[2:] + [" | ".join(cells) for cells in rows]])
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def table(lines: list[dict], row: str, best: str) -> str:
+    head = [row, "images/s, one process", "images/s, whole machine", "times (a)", "CPU ms per step",
+            f"share of {best} peak", "MB per process"]  # fmt: skip
+    return markdown(head, [
+        [line["loop"], spread(line["one process"]), spread(line["whole machine"]), spread(line["times (a)"], 2),
+         spread(line["CPU ms per step"], 1), f"{100 * statistics.median(line['share of peak']):.0f} %",
+         f"{line['MB per process']:.0f}"]
+        for line in lines
+    ])  # fmt: skip
 
 
 def check(lines: list[dict], row: str) -> None:
@@ -179,17 +191,15 @@ def methods(options: argparse.Namespace, native: bool) -> tuple[dict[str, list[f
             for row in rows:
                 times[row].append(1000 * workers.run(row, options.steps)[0][clock] / options.steps)
             print(".", end="", flush=True, file=sys.stderr)
-    standard = times["standard"]
-    text = [f"| training | {'ms' if clock == 'seconds' else 'CPU ms'} per step | times standard |", "| --- | ---: | ---: |"]
-    for row, values in times.items():
-        ratios = [own / other for own, other in zip(values, standard)]
-        text.append(f"| {row} | {spread(values, 1)} | {statistics.median(ratios):.2f} |")
-    return times, "\n".join(text)
+    unit = "ms" if clock == "seconds" else "CPU ms"
+    ratios = {row: [own / other for own, other in zip(values, times["standard"])] for row, values in times.items()}
+    lines = [[row, spread(values, 1), f"{statistics.median(ratios[row]):.2f}"] for row, values in times.items()]
+    return times, markdown(["training", f"{unit} per step", "times standard"], lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=16, help="steps per measurement (default 16)")
+    parser.add_argument("--steps", type=int, default=10, help="steps per measurement (default 10)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds in which all loops take their turn (default 3)")
     parser.add_argument("--data", choices=data.DATASETS, default="digits", help="digits needs no download (default)")
     parser.add_argument("--device", default=str(training.pick_device()), help="cpu or cuda")
@@ -203,30 +213,21 @@ def main() -> None:
     cuda = options.device.startswith("cuda")
     native, compiled = training.native_bfloat16(options.device), kernels.available()
     cores = 1 if cuda else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"device": device_name(options.device), "cores": cores, "load before": _load(), "compiled": compiled,
+               "python": platform.python_version(), "torch": torch.__version__}  # fmt: skip
     loops = contestants(native, compiled, cuda)
-    dtypes = ("float32", "bfloat16") if native else ("float32",)
-    peak = Loop("peak", "product", {}, rows=dtypes)
+    peak = Loop("peak", "product", rows=("float32", "bfloat16") if native else ("float32",))
     for _ in range(options.repeats):
         measure(loops, peak, cores, options)
 
     results = {row: figures(loops, peak, row, options.steps) for row in ROWS}
     for row, lines in results.items():
         check(lines, row)
-    product = 2 * PRODUCT**3 * 4 / 1e9
-    peaks = {d: [product / w["seconds"] for turn in peak.rounds for w in turn[d]["together"]] for d in dtypes}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "compiled": compiled}
-    machine = {"device": device_name(options.device), "cores": cores, "load": _load(), **versions}
-    notes = [f"{machine['device']}, {cores} core{'s' * (cores > 1)}; Python {machine['python']}, torch {machine['torch']}; "
-             f"median (smallest-largest) of {options.repeats} rounds of {options.steps} steps of {BATCH} images.",
-             "Matrix product of one thread, all cores busy, GFLOP/s: "
-             + ", ".join(f"{dtype} {spread(values)}" for dtype, values in peaks.items()) + f"; a step is {STEP_GFLOP} GFLOP."]  # fmt: skip
-    if not native:
-        notes.append("This processor does not multiply bfloat16: float32 is the default here.")
-    elif not compiled and not cuda:
-        notes.append("numba is not installed or switched off: no compiled pieces (pip install mnistmp[fast]).")
-    if _load() > cores + 0.5:
-        notes.append(f"Other programs were running (load {_load():.1f}): compare within the table only.")
-    parts = ["\n".join(notes), *(table(lines, row, dtypes[-1], options.steps) for row, lines in results.items())]
+    peaks = {
+        dtype: [PRODUCT_GFLOP / worker["seconds"] for turn in peak.rounds for worker in turn[dtype]["together"]]
+        for dtype in peak.rows
+    }
+    parts = [notes(machine, peaks, options), *(table(lines, row, peak.rows[-1]) for row, lines in results.items())]
     times = {}
     if options.methods:
         times, text = methods(options, native)
@@ -238,6 +239,25 @@ def main() -> None:
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.readme:
         readme.replace("speed", "\n\n".join(parts))
+
+
+def notes(machine: dict, peaks: dict[str, list[float]], options: argparse.Namespace) -> str:
+    """What stands above the tables."""
+    cores, load = machine["cores"], machine["load before"]
+    products = ", ".join(f"{dtype} {spread(values)}" for dtype, values in peaks.items())
+    lines = [
+        f"{machine['device']}, {cores} core{'s' * (cores > 1)}; Python {machine['python']}, torch {machine['torch']}. "
+        f"Median (smallest-largest) of {options.repeats} rounds of {options.steps} steps of {BATCH} images and "
+        f"{STEP_GFLOP} GFLOP. "
+        f"Matrix products in one thread per core, GFLOP/s per core: {products}."
+    ]
+    if "bfloat16" not in peaks:
+        lines.append("This processor does not multiply bfloat16: float32 is the default here.")
+    elif not machine["compiled"] and not options.device.startswith("cuda"):
+        lines.append("numba is not installed or switched off: no compiled pieces (pip install mnistmp[fast]).")
+    if load > 0.5:
+        lines.append(f"Other programs were running (load {load:.1f}): compare within a table only.")
+    return "\n".join(lines)
 
 
 def _load() -> float:
