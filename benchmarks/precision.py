@@ -1,0 +1,105 @@
+"""Whether bfloat16 changes the results: the same runs in float32 and in bfloat16, and how far their means are apart.
+
+    python benchmarks/precision.py --preset digits --seeds 0-4 --rows standard,rcl-inf
+
+Records lie in results/precision-PRESET-PRECISION, apart from the preset's own, which are taken over
+where they are the same run. What is recorded is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+
+from mnistmp import intervals, paths, protocol, readme, records, study
+from mnistmp.files import write_atomically
+from mnistmp.runrecord import RunRecord
+from mnistmp.selection import select
+from mnistmp.spec import PRECISIONS
+
+
+def folder(preset: str, precision: str) -> str:
+    return f"precision-{preset}-{precision}"
+
+
+def planned(preset: str, precision: str, rows: str, seeds: str) -> list[protocol.RunSpec]:
+    return protocol.plan(preset, rows, seeds, precision)
+
+
+def train(preset: str, precision: str, rows: str, seeds: str, jobs: int | None) -> list[str]:
+    """What went wrong, a sentence per run."""
+    specs = planned(preset, precision, rows, seeds)
+    study.reuse(specs, preset, folder(preset, precision))
+    return study.train(specs, folder(preset, precision), jobs)
+
+
+def accuracy(record: RunRecord, split: str) -> float:
+    """Percent, at the epoch of the best validation accuracy."""
+    epoch = record.history[select([e["val_correct"] for e in record.history], record.val_total, "best-validation")]
+    return 100 * epoch[f"{split}_correct"] / getattr(record, f"{split}_total")
+
+
+def compare(preset: str, rows: str, seeds: str) -> list[list[str]]:
+    """A line of the table per row and split."""
+    lines = []
+    for row in protocol.trainings(rows):
+        runs = {}
+        for precision in PRECISIONS:
+            found = [records.find(spec, folder(preset, precision)) for spec in planned(preset, precision, row.id, seeds)]
+            runs[precision] = [record for record in found if record and record.status == "done"]
+        for split in ("val", "test"):
+            exact, short = ([accuracy(record, split) for record in runs[p]] for p in ("float32", "bfloat16"))
+            if not exact or not short:
+                continue
+            difference, low, high = intervals.welch(*summary(short), *summary(exact))
+            shown = [f"{mean:.2f} ± {std:.2f} (n = {n})" for mean, std, n in (summary(exact), summary(short))]
+            lines.append([row.id, split, *shown, f"{difference:+.2f} ({low:+.2f} to {high:+.2f})"])
+    return lines
+
+
+def summary(values: list[float]) -> tuple[float, float, int]:
+    """Mean, sample standard deviation, number."""
+    std = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return statistics.mean(values), std, len(values)
+
+
+def markdown(preset: str, lines: list[list[str]]) -> str:
+    head = ["row", "split", "float32", "bfloat16", "difference (95 % interval)"]
+    cells = [head, ["---", "---", "---:", "---:", "---:"], *lines]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    note = protocol.preset(preset).note
+    return (
+        f"Preset {preset}: {note}. Accuracy in percent at the epoch of the best validation accuracy, mean ± standard "
+        f"deviation over seeds; difference is bfloat16 minus float32, its interval Welch's.\n\n{table}\n"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--preset", choices=protocol.PRESETS, default="digits")
+    parser.add_argument("--seeds", default="0-4", help="such as 0-4 (default)")
+    parser.add_argument("--rows", default="standard,rcl-inf", help="rows of Table 2 (default standard,rcl-inf)")
+    parser.add_argument("--jobs", type=int, help="processes at a time (default: as many as suit the machine)")
+    parser.add_argument("--readme", action="store_true", help="put the table between README.md's markers `precision-PRESET`")
+    options = parser.parse_args()
+    try:
+        problems = [
+            problem for precision in PRECISIONS
+            for problem in train(options.preset, precision, options.rows, options.seeds, options.jobs)
+        ]  # fmt: skip
+    except ValueError as error:  # of our own kinds: one sentence
+        print(error, file=sys.stderr)
+        return 2
+    text = markdown(options.preset, compare(options.preset, options.rows, options.seeds))
+    print(f"\n{text}")
+    write_atomically(paths.results(f"precision-{options.preset}") / "table.md", text)
+    if options.readme:
+        readme.replace(f"precision-{options.preset}", text)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
