@@ -9,6 +9,7 @@ where they are the same run. What is recorded is not trained again.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 
@@ -54,7 +55,8 @@ def compare(preset: str, rows: str, seeds: str) -> list[list[str]]:
                 continue
             difference, low, high = intervals.welch(*summary(short), *summary(exact))
             shown = [f"{mean:.2f} ± {std:.2f} (n = {n})" for mean, std, n in (summary(exact), summary(short))]
-            lines.append([row.id, split, *shown, f"{difference:+.2f} ({low:+.2f} to {high:+.2f})"])
+            interval = "" if math.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
+            lines.append([row.id, split, *shown, f"{difference:+.2f}{interval}"])
     return lines
 
 

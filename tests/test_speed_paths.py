@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -294,23 +295,40 @@ def test_evaluation_in_batches_equals_evaluation_at_once(take, path, precision):
 # ---- the switch -----------------------------------------------------------------------------
 
 
-def in_new_process(value):
-    code = (
-        "import sys\nfrom mnistmp import kernels, training\n"
-        "print(training.path_name(training.pick_device('cpu')), 'numba' in sys.modules)"
-    )
-    environment = {**os.environ, "MNISTMP_KERNELS": value}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
-    return result.stdout.split() or result.stderr.splitlines()[-1]
-
-
-def test_switch():
-    assert in_new_process("off") == ["cpu-off", "False"]
-    assert in_new_process("torch") == ["cpu-torch", "False"]
-    assert "MNISTMP_KERNELS is 'yes'; set it to on, torch or off." in in_new_process("yes")
+def test_switch(monkeypatch):
+    for value in ("torch", "off"):
+        monkeypatch.setenv("MNISTMP_KERNELS", value)
+        assert kernels.in_use.__wrapped__() == value
+    monkeypatch.setenv("MNISTMP_KERNELS", "yes")
+    with pytest.raises(ValueError, match="MNISTMP_KERNELS is 'yes'; set it to on, torch or off."):
+        kernels.in_use.__wrapped__()
 
 
 def test_without_numba_torch_takes_over(monkeypatch):
     monkeypatch.setattr(kernels, "_compiled", lambda: (_ for _ in ()).throw(ImportError("no numba")))
     monkeypatch.setenv("MNISTMP_KERNELS", "on")
     assert kernels.in_use.__wrapped__() == "torch"
+
+
+def test_numba_is_not_even_imported_where_it_is_switched_off():
+    code = (
+        "import sys, torch\nfrom mnistmp import training\n"
+        "print(training.path_name(torch.device('cpu')), 'numba' in sys.modules)"
+    )
+    environment = {**os.environ, "MNISTMP_KERNELS": "off"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert result.stdout.split() == ["cpu-off", "False"], result.stderr
+
+
+# ---- the benchmark --------------------------------------------------------------------------
+
+
+def test_loops_of_the_benchmark_train_the_same(monkeypatch):
+    """What training_speed.py compares differs in nothing but the way it is computed."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import loops
+
+    for row in ("standard", "rcl-inf"):
+        losses = {kind: loops.prepare(kind, row, "digits", CPU)(2) for kind in loops.KINDS if kind != "product"}
+        for kind, loss in losses.items():
+            assert loss == pytest.approx(losses["dataset"], rel=1e-2 if kind == "bfloat16" else 1e-5), (row, kind)
