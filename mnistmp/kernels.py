@@ -142,9 +142,8 @@ def _spread(windows, pooled, gradient, spread, rows, by_row, winner, lower, tota
     where_positive(total, lower, grad_input=by_row[:, :, 1])
     torch.sub(total, by_row[:, :, 1], out=by_row[:, :, 0])
     torch.sub(rows, torch.clamp_min(left, 0, out=winner), out=rows)
-    where_positive(by_row, rows, grad_input=winner)
-    spread[..., 1, :] = winner
-    torch.sub(by_row, winner, out=spread[..., 0, :])
+    where_positive(by_row, rows, grad_input=spread[..., 1, :])
+    torch.sub(by_row, spread[..., 1, :], out=spread[..., 0, :])
 
 
 # ---- convolution ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def path_name(device: torch.device) -> str:
-    """Name of the computation path, part of the record: results are bit-equal only within one."""
+    """Name of the computation path without a GPU graph, part of the record: results are bit-equal only within one."""
     if device.type != "cpu":
         return f"{device.type}-eager"
     return f"cpu-{kernels.in_use()}"

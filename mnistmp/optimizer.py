@@ -43,6 +43,14 @@ class SGD:
                 if self.mixed:
                     parameter.copy_(own)
 
+    def reset(self, weights: list[torch.Tensor]) -> None:
+        """Start again from these float32 weights without momentum; everything stays at its address in memory."""
+        self.load_weights(weights)
+        for momentum in self.momenta if self.flat else (s.get("momentum_buffer") for s in self.optimizer.state.values()):
+            if momentum is not None:
+                momentum.zero_()
+        self.zero_grad()
+
     @torch.no_grad()
     def step(self) -> None:
         """One update from the parameters' gradients; a parameter without one stays as it is."""

@@ -39,12 +39,22 @@ class Splits:
         grey, labels, colors = (part[index] for part in self.splits[split])
         return benchmark.color_batch(grey, colors, self.table), labels
 
-    def train_batches(self, order: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch in random order. The order is drawn on the CPU: every device sees the same batches."""
+    def train_order(self, order: torch.Generator) -> Iterator[torch.Tensor]:
+        """Indices (B,) of each batch of one epoch. Drawn on the CPU: every device sees the same batches."""
         shuffled = torch.randperm(self.total("train"), generator=order).to(self.table.device)
         for index in shuffled.split(self.batch_size):
             if len(index) == self.batch_size or not self.drop_last:
-                yield self.batch("train", index)
+                yield index
+
+    def train_batches(self, order: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch in random order, as (images, labels)."""
+        for index in self.train_order(order):
+            yield self.batch("train", index)
+
+    def batch_sizes(self) -> list[int]:
+        """The sizes that `train_order` yields: the usual one, and that of a smaller last batch."""
+        full, rest = divmod(self.total("train"), self.batch_size)
+        return [self.batch_size] * (full > 0) + [rest] * (rest > 0 and not self.drop_last)
 
     def batches(self, split: str, size: int = 1000) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """A split in its own order. Evaluating 1000 images at once takes a tenth less time than 128."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mnistmp import data, methods, protocol, records
+from mnistmp import data, graph, methods, protocol, records
 from mnistmp.environment import environment
 from mnistmp.machine import native_bfloat16, path_name, pick_device, resolve_precision, worker_environment
 from mnistmp.methods import Method
@@ -33,6 +33,8 @@ __all__ = ["Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_s
 OnEpoch = Callable[[int, Method, dict[str, Any]], None]
 
 
+# cuDNN would otherwise choose convolutions by timing them, or take some that add up in no fixed order.
+@torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
 def fit(
     spec: RunSpec,
     *,
@@ -61,20 +63,25 @@ def fit(
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     device = pick_device(device)
-    origin = environment(device, spec.precision, path_name(device))  # now: files may change during a long run
     splits = Splits(spec, device)
     method = build(spec, device)
     optimizer = SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
     if spec.precision == "bfloat16":
         # The optimiser starts from the unrounded initial weights.
         optimizer.load_weights(list(build(spec, device, "float32").parameters()))
+    steps = graph.recorded(method, optimizer, splits)
+    path = f"{device.type}-graph" if steps else path_name(device)
+    origin = environment(device, spec.precision, path)  # now: files may change during a long run
     order = generator(spec.seed, "order")
     history: list[dict[str, Any]] = []
     status, diverged_epoch = "done", None
     for epoch in range(1, spec.epochs + 1):
         epoch_clock = time.perf_counter()
         method.train()
-        terms = train_epoch(method, optimizer, splits.train_batches(order))
+        if steps:
+            terms = steps.epoch(splits.train_order(order))
+        else:
+            terms = train_epoch(method, optimizer, splits.train_batches(order))
         if not all(map(math.isfinite, terms.values())) or not optimizer.finite():
             status, diverged_epoch = "diverged", epoch
             break
