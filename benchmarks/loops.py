@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 import mnistmp
-from mnistmp import protocol, training
+from mnistmp import graph, protocol, training
 from mnistmp.splits import Splits
 
 KINDS = ("dataset", "memory", "float32", "bfloat16", "product")
@@ -113,7 +113,11 @@ def ours(row: str, data: str, device: torch.device, precision: str) -> Callable[
     if precision == "bfloat16":
         optimizer.load_weights(list(training.build(spec, device, "float32").parameters()))
     order = training.generator(spec.seed, "order")
-    batches = itertools.chain.from_iterable(splits.train_batches(order) for _ in itertools.count())
+    indices = itertools.chain.from_iterable(splits.train_order(order) for _ in itertools.count())
+    graphs = graph.recorded(method, optimizer, splits)
+    if graphs:
+        return lambda steps: graphs.epoch(itertools.islice(indices, steps))["loss"]
+    batches = (splits.batch("train", index) for index in indices)
     return lambda steps: training.train_epoch(method, optimizer, itertools.islice(batches, steps))["loss"]
 
 
