@@ -116,21 +116,34 @@ def write(table: pd.DataFrame, preset: str) -> dict[str, Path]:
 
 def _line(row: Row, runs: pd.DataFrame, comparable: bool) -> dict:
     _check_same(row, runs)
-    done = runs[runs["status"] == "done"]
-    val, test, epochs, unreached = [], [], [], 0
-    for line in done[["val_correct", "test_correct", "val_total", "test_total"]].itertuples(index=False):
-        index = select(line.val_correct, line.val_total, row.selection)
-        # Fractions: exact, so the table has the same bytes on every machine.
-        val.append(Fraction(100 * line.val_correct[index], line.val_total))
-        test.append(Fraction(100 * line.test_correct[index], line.test_total))
-        epochs.append(index + 1)
-        unreached += row.selection == "early-stop" and val[-1] < EARLY_STOP
+    chosen = _selected(row, runs)
+    val, test, epochs = ([run[place] for run in chosen] for place in (1, 2, 3))
+    unreached = sum(row.selection == "early-stop" and accuracy < EARLY_STOP for accuracy in val)
     paper = row.paper or (math.nan,) * 4
     ours = (*_mean_std(val), *_mean_std(test))
     difference, low, high = intervals.welch(*ours[2:], len(test), *paper[2:], PAPER_RUNS)
     agrees = low <= 0 <= high if comparable and math.isfinite(low) else None
     return dict(zip(COLUMNS, (row.id, row.label, len(test), *ours, *paper, difference, low, high, agrees,
-                              len(runs) - len(done), unreached, tuple(epochs))))  # fmt: skip
+                              len(runs) - len(chosen), unreached, tuple(epochs))))  # fmt: skip
+
+
+def selected_accuracies(records: pd.DataFrame, row: Row) -> dict[int, tuple[float, float]]:
+    """Validation and test accuracy in percent, at the epoch that the row selects, by seed; finished runs only."""
+    runs = records[records["row"] == row.training]
+    _check_same(row, runs)
+    return {seed: (float(val), float(test)) for seed, val, test, _ in _selected(row, runs)}
+
+
+def _selected(row: Row, runs: pd.DataFrame) -> list[tuple[int, Fraction, Fraction, int]]:
+    # Seed, validation and test accuracy in percent, epoch from 1. Fractions: exact, so the table has the same
+    # bytes on every machine.
+    done, chosen = runs[runs["status"] == "done"], []
+    for line in done[["seed", "val_correct", "test_correct", "val_total", "test_total"]].itertuples(index=False):
+        index = select(line.val_correct, line.val_total, row.selection)
+        val = Fraction(100 * line.val_correct[index], line.val_total)
+        test = Fraction(100 * line.test_correct[index], line.test_total)
+        chosen.append((line.seed, val, test, index + 1))
+    return chosen
 
 
 def _mean_std(values: list[Fraction]) -> tuple[float, float]:

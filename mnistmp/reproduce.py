@@ -149,13 +149,13 @@ def show(preset: str, rows: str, folder: Path, jobs: int, *, again: bool = False
     return outcomes
 
 
-def table(preset: str) -> str:
-    """Print Table 2 from the records, write it, and say where; return it as Markdown.
+def table(preset: str) -> tuple[str, str]:
+    """Print Table 2 from the records, write it with the paper's claims, and say where; return both as Markdown.
 
     Raises:
         BatchError: the preset has no record.
     """
-    from mnistmp import report
+    from mnistmp import claims, report
 
     found = records.load(preset)
     if found.empty:
@@ -168,7 +168,9 @@ def table(preset: str) -> str:
     print("\n" + _aligned(text))
     files = report.write(table2, preset)
     print(f"Table:      {', '.join(_relative(path) for path in files.values())}")
-    return text
+    comparisons = claims.compare(found)
+    print(f"Claims:     {', '.join(_relative(path) for path in claims.write(comparisons, preset))}")
+    return text, claims.to_markdown(comparisons)
 
 
 def _figure3(preset: str, specs: Sequence[RunSpec], folder: Path) -> list[Unit]:

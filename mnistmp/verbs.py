@@ -53,9 +53,10 @@ def table(args: argparse.Namespace) -> int:
 
     if args.readme and args.preset != "paper":
         raise readme.ReadmeError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
-    text = reproduce.table(protocol.preset(args.preset).name)
+    table2, claims = reproduce.table(protocol.preset(args.preset).name)
     if args.readme:
-        print(f"README:     {readme.replace('table2', text)}")
+        readme.replace("table2", table2)
+        print(f"README:     {readme.replace('claims', claims)}")
     return 0
 
 

@@ -4,15 +4,17 @@ import re
 
 import pytest
 
-from mnistmp import cli, paths, readme, records, report
+from mnistmp import claims, cli, paths, readme, records, report
 
 ROOT = paths.checkout()
 README = ROOT / "README.md"
 
 
-def test_table_is_the_records(monkeypatch):
+def test_tables_are_the_records(monkeypatch):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
-    table = report.table2(records.load("paper"))
+    found = records.load("paper")
+    table = report.table2(found)
+    assert readme.read("claims") == claims.to_markdown(claims.compare(found)).strip(), "run: mnistmp table --preset paper --readme"
     assert readme.read("table2") == report.to_markdown(table, "paper").strip(), "run: mnistmp table --preset paper --readme"
 
 

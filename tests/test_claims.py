@@ -1,0 +1,113 @@
+"""The paper's statements as tests: against scipy, numbers worked out by hand, and invented records."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mnistmp import claims, protocol, records
+from mnistmp.claims import FAILS, HOLDS, OPEN, Claim
+
+SYNTHETIC = Path(__file__).parent / "data" / "synthetic"
+PAIR = (("standard", "dropout"),)
+
+
+@pytest.mark.parametrize("shift", [3.0, -3.0, 0.1])
+def test_a_paired_difference_is_scipys(shift):
+    differences = np.random.default_rng(0).normal(shift, 1.5, 10)
+    expected = stats.ttest_1samp(differences, 0)
+    interval = expected.confidence_interval(0.95)
+    centre, low, high, p, for_claim = claims.paired(list(differences))
+    assert (centre, low, high, p) == pytest.approx((differences.mean(), *interval, expected.pvalue), rel=1e-9)
+    assert for_claim == (differences.mean() > 0)
+
+
+@pytest.mark.parametrize("shift, inside", [(0.0, True), (2.5, True), (9.0, False), (-9.0, False)])
+def test_hardly_differing_is_two_one_sided_tests(shift, inside):
+    differences = np.random.default_rng(1).normal(shift, 1.0, 10)
+    *_, p, for_claim = claims.paired(list(differences), within=5.0)
+    above = stats.ttest_1samp(differences, -5, alternative="greater").pvalue
+    below = stats.ttest_1samp(differences, 5, alternative="less").pvalue
+    outside = 2 * stats.ttest_1samp(differences, math.copysign(5, shift), alternative="greater" if shift > 0 else "less").pvalue
+    assert for_claim == inside and p == pytest.approx(max(above, below) if inside else outside, rel=1e-9)
+
+
+def test_one_seed_decides_nothing_and_no_spread_is_sure():
+    assert claims.paired([4.0])[0] == 4.0 and math.isnan(claims.paired([4.0])[3])
+    assert claims.paired([4.0, 4.0])[3:] == (0.0, True)
+    assert claims.paired([0.0, 0.0])[3:] == (1.0, False)
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.04, times 4, 3, 2, 1, never falling.
+    assert claims.holm([0.04, 0.01, math.nan, 0.03, 0.02])[:2] == pytest.approx([0.06, 0.04])
+    assert claims.holm([0.04, 0.01, math.nan, 0.03, 0.02])[3:] == pytest.approx([0.06, 0.06])
+    assert math.isnan(claims.holm([0.1, math.nan])[1])
+    assert claims.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def accuracies(monkeypatch, **test_accuracies):
+    """Ten runs of each row with these mean test accuracies and a spread of about one point."""
+    spread = np.linspace(-1, 1, 10)
+
+    def of(records, row):
+        mean = test_accuracies.get(row.id.replace("-", "_"))
+        noise = np.roll(spread, len(row.id))  # the same for no two rows
+        return {} if mean is None else {seed: (99.0, mean + noise[seed]) for seed in range(10)}
+
+    monkeypatch.setattr(claims, "selected_accuracies", of)
+
+
+def test_verdicts(monkeypatch):
+    accuracies(monkeypatch, standard=50.0, dropout=40.0, rsc=40.3)
+    made = (
+        Claim("true", "here", PAIR),
+        Claim("false", "here", (("dropout", "standard"),)),
+        Claim("undecided", "here", (("rsc", "dropout"),)),
+        Claim("hardly, true", "here", (("rsc", "dropout"),), within=5.0),
+        Claim("hardly, false", "here", PAIR, within=5.0),
+        Claim("one of two false", "here", (*PAIR, ("rsc", "standard"))),
+        Claim("one of two open", "here", (*PAIR, ("rsc", "dropout"))),
+        Claim("no runs", "here", (("standard", "jigsaw"),)),
+    )
+    table = claims.compare(None, made)
+    assert table["n"].tolist()[-1] == 0 and table["n"].tolist()[0] == 10
+    found = claims.verdicts(table).set_index("claim")
+    assert found["verdict"].tolist() == [HOLDS, FAILS, OPEN, HOLDS, FAILS, FAILS, OPEN, OPEN]
+    # The comparison on show is the one that the verdict rests on.
+    assert table.loc[found.loc["one of two false", "closest"], "higher"] == "rsc"
+    assert table.loc[found.loc["one of two open", "closest"], "higher"] == "rsc"
+    assert table["paper"].iloc[0] == pytest.approx(26.0 - 31.9)
+
+
+def test_a_correction_for_many_comparisons_can_undecide(monkeypatch):
+    accuracies(monkeypatch, standard=40.9, dropout=40.0)
+    alone = claims.compare(None, [Claim("it", "here", PAIR)])
+    assert alone["p"][0] < claims.LEVEL and alone["verdict"][0] == HOLDS
+    many = claims.compare(None, [Claim("it", "here", PAIR * 30)])
+    assert set(many["verdict"]) == {OPEN}
+
+
+def test_claims_name_rows_of_table2_once():
+    assert len({claim.text for claim in claims.CLAIMS}) == len(claims.CLAIMS)
+    for claim in claims.CLAIMS:
+        place = 2 if claim.split == "test" else 0
+        for higher, lower in claim.pairs:
+            paper = protocol.row(higher).paper[place] - protocol.row(lower).paper[place]
+            # Each claim is true of the paper's own numbers.
+            assert 0 < paper and (not claim.within or paper < claim.within), (claim.text, higher, lower)
+
+
+def test_real_records_end_to_end(monkeypatch, tmp_path):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(SYNTHETIC))
+    table = claims.compare(records.load("paper"))
+    assert len(table) == sum(len(claim.pairs) for claim in claims.CLAIMS)
+    best = table[(table["higher"] == "rcl-inf") & (table["lower"] == "standard")].iloc[0]
+    assert best["n"] == 1 and best["difference"] > 0 and best["verdict"] == OPEN  # one shared seed has finished
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    paths = claims.write(table, "paper")
+    first = [path.read_bytes() for path in paths]
+    claims.write(table, "paper")
+    assert first == [path.read_bytes() for path in paths] and b"RCL without a margin" in first[0]
