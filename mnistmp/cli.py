@@ -101,6 +101,16 @@ def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     _jobs(parser)
 
 
+def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("row", metavar="ROW", help="a training of Table 2, such as dropout")
+    _preset(parser)
+    parser.add_argument("--seeds", metavar="0-9", help="such as 0-2, 3 or 0,2,5 (default: the preset's)")
+    parser.add_argument("--options", metavar="NAMES", help="what to change, one at a time, separated by commas: options of the "
+                        "method, image_size, input_range ... (default: all named options of the method)")  # fmt: skip
+    parser.add_argument("--precision", metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
+    _jobs(parser)
+
+
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-9, 3 or 0,2,5 (default: 0,1)")
@@ -121,6 +131,7 @@ VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[
     ("notebooks", "execute the committed notebooks in place and clean them", _notebooks_arguments, verbs.notebooks),
     ("latent", "train and embed what Figure 3 still lacks; reproduce does so too", _latent_arguments, verbs.latent),
     ("select-weights", "a method's largest weight that keeps validation up", _weights_arguments, verbs.select_weights),
+    ("ablate", "a row under other readings of the paper, one at a time", _ablate_arguments, verbs.ablate),
     ("calibrate", "which readings of the paper fit its validation column", _calibrate_arguments, verbs.calibrate),
     ("data", "find MNIST, or download it, and verify every byte", _data_arguments, verbs.data),
 ]

@@ -107,6 +107,15 @@ def select_weights(args: argparse.Namespace) -> int:
     )
 
 
+def ablate(args: argparse.Namespace) -> int:
+    """Train a row under the other readings of the paper."""
+    from mnistmp import ablation
+
+    return ablation.ablate(
+        args.row, args.preset, args.seeds, args.options, jobs=args.jobs, precision=args.precision
+    )
+
+
 def calibrate(args: argparse.Namespace) -> int:
     """Compare readings of the paper on validation."""
     from mnistmp import calibration

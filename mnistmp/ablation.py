@@ -1,0 +1,211 @@
+"""`mnistmp ablate`: a row trained under the other readings of what the paper leaves open, one changed at a time."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pandas as pd
+
+from mnistmp import intervals, machine, methods, paths, protocol, records, study
+from mnistmp.files import write_atomically
+from mnistmp.protocol import Row
+from mnistmp.runrecord import RunRecord
+from mnistmp.selection import select
+from mnistmp.spec import RunSpec
+
+# Of the run rather than of the method: what may be asked for besides the method's own options.
+RUN = {"image_size": (28, 32), "input_range": ("[-1,1]", "[0,1]"), "initialization": ("pytorch", "glorot"),
+       "last_batch": ("keep", "drop")}  # fmt: skip
+COLUMNS = ("row", "reading", "n", "val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low", "ci_high",
+           "diverged")  # fmt: skip
+DEFAULT = "as in Table 2"
+
+
+class AblationError(ValueError):
+    """An ablation that cannot be: one sentence with what is wrong and what to do."""
+
+
+def ablate(
+    row: str,
+    preset: str,
+    seeds: str | None = None,
+    options: str | None = None,
+    *,
+    jobs: int | None = None,
+    precision: str | None = None,
+    train: Callable[[Sequence[RunSpec], str, int | None], list[str]] = study.train,
+) -> int:
+    """Train what is missing of a row's ablation, then print and write all ablations that are recorded.
+
+    Args:
+        row, options: see `readings`.
+        preset, seeds, precision: as for `protocol.plan`.
+        jobs, train: how to train, see `study.train`.
+
+    Returns:
+        0; or 1 where a run could not be trained.
+
+    Raises:
+        ValueError: of our own kinds, before any work.
+    """
+    planned = specs(row, preset, seeds, options, machine.resolve_precision(preset, precision))
+    problems = train(planned, preset, jobs)
+    lines = table(preset)
+    text = to_markdown(lines, preset)
+    print(f"\n{text}")
+    print(f"Table:      {', '.join(str(path) for path in write(lines, text, preset))}")
+    print("\n".join(f"  {problem}" for problem in problems))
+    return 1 if problems else 0
+
+
+def readings(row: str, options: str | None = None) -> list[tuple[str, object]]:
+    """The other values of everything that has named ones: (option, value) for each.
+
+    Args:
+        row: id of a training of Table 2.
+        options: names separated by commas, of the method's options or of `RUN`; None for all of the
+            method's own.
+
+    Raises:
+        AblationError: an unknown name, or nothing to change.
+    """
+    known = _choices(protocol.row(row))
+    names = [name for name in known if name not in RUN] if options is None else [name.strip() for name in options.split(",")]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise AblationError(f"{unknown[0]!r} is no reading of row {row}; choose from {', '.join(known)}.")
+    found = [(name, value) for name in names for value in known[name][1:]]
+    if not found:
+        run = ", ".join(RUN)
+        raise AblationError(f"The method of row {row} has no readings of its own; name some of the run with --options: {run}.")
+    return found
+
+
+def specs(
+    row: str, preset: str, seeds: str | None = None, options: str | None = None, precision: str | None = None
+) -> list[RunSpec]:
+    """The runs behind an ablation: the row itself, then each reading, called like `dropout+layer=conv1`."""
+    changes = readings(row, options)
+    if protocol.row(row).training != row:
+        raise AblationError(f"Row {row} is read from the runs of {protocol.row(row).training}; ablate that one.")
+    planned = protocol.plan(preset, row, seeds, precision)
+    for name, value in changes:
+        for own in protocol.plan(preset, row, seeds, precision):
+            change = {name: value} if name in RUN else {"options": {name: value}}
+            planned.append(protocol.spec_for(row, own.seed, preset, precision, row=f"{row}+{name}={_word(value)}", **change))
+    return planned
+
+
+def table(preset: str) -> pd.DataFrame:
+    """All recorded ablations of a preset, whose seeds the row itself has, too; with `COLUMNS`, in percent.
+
+    `difference` is the reading's mean test accuracy minus that of the default over the same seeds, with
+    Welch's 95 % interval.
+    """
+    found = records.load(preset, strict=False)
+    lines = []
+    for row in protocol.trainings():
+        changed = [
+            f"{row.id}+{name}={_word(value)}" for name, values in _choices(row).items() for value in values[1:]
+        ]
+        names = [name for name in changed if name in set(found["row"])]
+        runs = {name: {seed: records.read(paths.results() / file) for seed, file in
+                       found.loc[found["row"] == name, ["seed", "file"]].itertuples(index=False)}
+                for name in ([row.id, *names] if names else [])}  # fmt: skip
+        own = runs.get(row.id, {})
+        shared = sorted(set().union(*(runs[name] for name in names)) & own.keys()) if names else []
+        reference = _summary([own[seed] for seed in shared])
+        if names:
+            lines.append((row.id, DEFAULT, *reference[:5], math.nan, math.nan, math.nan, reference[5]))
+        for name in names:
+            summary = _summary(list(runs[name].values()))
+            n, _, _, test_mean, test_std, _ = summary
+            difference = intervals.welch(test_mean, test_std, n, *reference[3:5], reference[0])
+            lines.append((row.id, name.partition("+")[2], *summary[:5], *difference, summary[5]))
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def to_markdown(lines: pd.DataFrame, preset: str, row: str | None = None) -> str:
+    """The ablations of one row, or of all, with what one must know to read them."""
+    if row is not None:
+        lines = lines[lines["row"] == row]
+        if lines.empty:
+            return f"No ablation of {row} is recorded; `mnistmp ablate {row} --preset {preset} --seeds 0-2` trains it."
+    note = protocol.preset(preset).note
+    text = [
+        f"**Other readings, preset {preset}**",
+        "",
+        f"{note[0].upper()}{note[1:]}. Accuracy in percent at the best validation epoch, mean ± standard deviation over n seeds. "
+        "The defaults were fixed beforehand, on the paper's text and validation column; no default moves because another "
+        "reading is nearer to the paper's test column. Difference: in test accuracy to the default over the same seeds, "
+        "with its 95 % Welch interval.",
+        "",
+        "| row | reading | n | validation | test | difference [95 % CI] |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for line in lines.itertuples(index=False):
+        difference = "–" if math.isnan(line.difference) else f"{line.difference:+.1f}"
+        if math.isfinite(line.ci_low):
+            difference += f" [{line.ci_low:+.1f}, {line.ci_high:+.1f}]"
+        diverged = f" ({line.diverged} diverged)" if line.diverged else ""
+        cells = [line.row, f"{line.reading}{diverged}", str(line.n), _shown(line.val_mean, line.val_std, 2),
+                 _shown(line.test_mean, line.test_std, 1), difference]  # fmt: skip
+        text.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*text, ""])
+
+
+def write(lines: pd.DataFrame, text: str, preset: str) -> list[Path]:
+    """Write `results/<preset>/readings.md` and `.csv`; the same records give the same bytes.
+
+    Raises:
+        AblationError: they cannot be written.
+    """
+    csv = lines.to_csv(index=False, float_format="%.12g", lineterminator="\n")
+    written = []
+    for kind, content in (("md", text), ("csv", csv)):
+        path = paths.results(preset) / f"readings.{kind}"
+        try:
+            written.append(write_atomically(path, content))
+        except OSError as error:
+            raise AblationError(f"{path} cannot be written ({error.strerror or error}); free or repair the place.") from None
+    return written
+
+
+def _choices(row: Row) -> dict[str, list]:
+    """Everything with named values that the row's method or the run has: the row's own value first."""
+    cls = methods.get(row.method)
+    hints = get_type_hints(cls.__init__)
+    choices: dict[str, list] = {}
+    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
+        values = get_args(hints[name]) if get_origin(hints[name]) is Literal else (True, False) if hints[name] is bool else ()
+        own = row.options.get(name, parameter.default)
+        if values:
+            choices[name] = [own, *(value for value in values if value != own)]
+    return choices | {name: list(values) for name, values in RUN.items()}
+
+
+def _summary(runs: Sequence[RunRecord]) -> tuple:
+    """n, validation mean and standard deviation, test mean and standard deviation, number of diverged runs."""
+    done = [run for run in runs if run.status == "done"]
+    val, test = [], []
+    for run in done:
+        epoch = run.history[select([entry["val_correct"] for entry in run.history], run.val_total)]
+        val.append(100 * epoch["val_correct"] / run.val_total)
+        test.append(100 * epoch["test_correct"] / run.test_total)
+    moments = [value for part in (val, test) for value in (pd.Series(part, dtype=float).mean(), pd.Series(part, dtype=float).std())]
+    return len(done), *moments, len(runs) - len(done)
+
+
+def _word(value: object) -> str:
+    # Part of a row's name and so of a folder's: "[0,1]" becomes "0..1".
+    return str(value).lower().strip("[]").replace(",", "..")
+
+
+def _shown(mean: float, std: float, decimals: int) -> str:
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.{decimals}f}" + ("" if math.isnan(std) else f" ± {std:.{decimals}f}")

@@ -1,0 +1,106 @@
+"""Other readings of a row: which there are, what they are called, and how they are told beside the default."""
+
+import math
+
+import pytest
+from stub_runs import record
+
+from mnistmp import ablation, methods, protocol, records
+from mnistmp.ablation import AblationError
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def test_every_named_value_but_the_rows_own_is_a_reading():
+    assert ablation.readings("dropout") == [
+        ("layer", "conv1"), ("layer", "both"), ("layer", "classifier"), ("rescale", False), ("mask", "batch"), ("rate", "half"),
+    ]  # fmt: skip
+    assert ablation.readings("rcl-m0.9", "scaling, input_range") == [
+        ("scaling", "channel"), ("scaling", "batch"), ("input_range", "[0,1]"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [row.id for row in protocol.trainings()])
+def test_every_row_has_specs_that_differ_in_one_thing(row):
+    planned = ablation.specs(row, "paper", "0,3", "image_size,input_range,initialization,last_batch")
+    own = protocol.spec_for(row, 0, "paper")
+    assert planned[0] == own and [spec.seed for spec in planned] == [0, 3] * 5
+    assert len({spec.key() for spec in planned}) == len(planned) == len({(spec.row, spec.seed) for spec in planned})
+    for spec in planned[2::2]:
+        assert sum(getattr(spec, name) != getattr(own, name) for name in vars(own) if name not in ("row", "seed")) == 1
+
+
+def test_a_methods_readings_change_one_option():
+    own, *others = ablation.specs("rsc", "paper", "0")
+    assert [spec.row for spec in others][:3] == ["rsc+unit=element", "rsc+unit=position", "rsc+unit=mixed"]
+    assert "rsc+rescale=true" in [spec.row for spec in others]
+    for spec in others:
+        assert sum(spec.options[name] != own.options[name] for name in own.options) == 1
+
+
+@pytest.mark.parametrize(
+    "row, options, message",
+    [("dropout", "colour", "'colour' is no reading of row dropout; choose from layer, rescale"),
+     ("standard", None, "no readings of its own"),
+     ("rcl-m0.9-early-stop", "scaling", "ablate that one"),
+     ("nothing", None, "nothing")],
+)  # fmt: skip
+def test_what_cannot_be_ablated_is_refused(row, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        ablation.specs(row, "paper", "0", options)
+    assert error.type is AblationError or row == "nothing"
+
+
+def train(specs, preset, jobs):
+    for spec in specs:
+        better = 40 if spec.row.startswith("dropout+rescale") else 0
+        run = record(spec)
+        for entry in run.history:
+            entry["test_correct"] += better + spec.seed
+        records.save(run, preset)
+    return []
+
+
+def test_the_default_stands_beside_its_readings(results, capsys):
+    assert ablation.ablate("dropout", "digits", "0-2", "rescale,mask", precision="float32", train=train) == 0
+    lines = ablation.table("digits")
+    assert lines["reading"].tolist() == [ablation.DEFAULT, "rescale=false", "mask=batch"]
+    assert lines["n"].tolist() == [3, 3, 3]
+    best = protocol.spec_for("dropout", 0, "digits", "float32").epochs and 5  # validation no longer rises after epoch 5
+    assert lines["test_mean"][0] == pytest.approx(100 * (90 + best + 1) / 360)
+    assert lines["difference"][1] == pytest.approx(100 * 40 / 360) and lines["ci_low"][1] > 0
+    assert lines["difference"][2] == 0 and math.isnan(lines["difference"][0])
+    printed = capsys.readouterr().out
+    assert "| dropout | rescale=false | 3 |" in printed
+    first = {path: path.read_bytes() for path in results.rglob("readings.*")}
+    assert len(first) == 2
+    ablation.ablate("dropout", "digits", "0-2", "rescale,mask", precision="float32", train=train)
+    assert first == {path: path.read_bytes() for path in results.rglob("readings.*")}
+
+
+def test_only_shared_seeds_are_compared():
+    train(protocol.plan("digits", "dropout", "0-4", "float32"), "digits", 1)
+    ablation.ablate("dropout", "digits", "1,2", "mask", precision="float32", train=train)
+    assert ablation.table("digits")["n"].tolist() == [2, 2]
+    assert ablation.table("digits")["difference"][1] == 0
+
+
+def test_what_is_not_recorded_says_how_to():
+    assert "mnistmp ablate rsc --preset digits" in ablation.to_markdown(ablation.table("digits"), "digits", "rsc")
+
+
+def test_a_run_that_failed_is_named(capsys):
+    assert ablation.ablate("rsc", "digits", "0", "rescale", precision="float32", train=lambda *_: ["rsc: killed"]) == 1
+    assert "rsc: killed" in capsys.readouterr().out
+
+
+def test_literals_are_what_the_methods_accept():
+    for row in protocol.trainings():
+        for name, values in ablation._choices(row).items():
+            if name not in ablation.RUN:
+                for value in values:
+                    assert methods.base.resolve_options(row.method, {name: value})[name] == value
