@@ -27,6 +27,7 @@ from mnistmp.selection import select
 from mnistmp.unit import DONE, NOT_STARTED, Unit
 
 STARTS = 3  # a kernel that does not come up is tried this often
+LOG_END = 65_536  # bytes at the end of a log among which its last line is looked for
 GRACE = 5.0  # seconds that a process has to end by itself
 
 _lock = threading.Lock()
@@ -70,7 +71,8 @@ def attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str
     try:
         outcome = _attempt(unit, batch, progress, environment)
     except OSError as error:  # a full disk, a folder that is gone
-        outcome = Outcome(unit, f"{error.strerror or error} ({error.filename})", paths.results(unit.preset))
+        place = paths.results(unit.preset)
+        outcome = Outcome(unit, f"{error.strerror or error} ({error.filename or place})", place)
     return Outcome(**{**vars(outcome), "seconds": time.monotonic() - clock})
 
 
@@ -121,11 +123,23 @@ def _attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, st
 def _new_folder(unit: Unit) -> Path:
     # Of its own: two batches over one folder, or a process left behind, never share a file.
     parent = paths.results(unit.preset) / "attempts" / unit.name
-    parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
-        with contextlib.suppress(FileExistsError):
-            (parent / str(number)).mkdir()
-            return parent / str(number)
+        try:
+            return make_folder(parent / str(number))
+        except FileExistsError:
+            if os.path.lexists(parent) and not parent.is_dir():
+                raise
+
+
+def make_folder(folder: Path) -> Path:
+    """A new folder; the ones around it may be cleared away as empty by another batch at the same moment."""
+    for patience in range(100):
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileNotFoundError:
+            if patience == 99:
+                raise
 
 
 def _remove(folder: Path) -> None:
@@ -170,9 +184,13 @@ def _reason(folder: Path, code: int) -> str:
         with contextlib.suppress(ValueError):
             return f"its process was killed ({signal.Signals(-code).name})"
         return f"its process was killed (signal {-code})"
-    lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    lines = [line.strip() for line in lines if line.strip()] or [f"its process ended with code {code}"]
-    return lines[-1].removeprefix("mnistmp: ")[:300]
+    with open(folder / "log.txt", "rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_END))
+        lines = [line.strip() for line in log.read(LOG_END).decode(errors="replace").splitlines() if line.strip()]
+    if lines:
+        return lines[-1].removeprefix("mnistmp: ")[:300]
+    full = " and its disk is full" if shutil.disk_usage(folder).free < LOG_END else ""
+    return f"its process ended with code {code}{full}"
 
 
 def _recorded(unit: Unit) -> tuple[tuple[str, ...], str | None]:

@@ -22,7 +22,7 @@ from typing import TextIO
 from mnistmp import attempts, data, paths, training
 from mnistmp.attempts import Outcome
 from mnistmp.progress import Progress
-from mnistmp.unit import Unit
+from mnistmp.unit import Unit, cell_timeout
 
 TICK = 0.5  # seconds between looks at the progress
 
@@ -47,16 +47,17 @@ def run_units(
 
     Raises:
         KeyboardInterrupt: after all processes have ended. Finished runs are recorded.
+        UnitError: see `child_environment`; nothing has begun then.
     """
     if not units:
         return []
+    variables = child_environment(precision)
     batch = f".progress-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder = paths.results(units[0].preset) / "attempts" / batch
-    folder.mkdir(parents=True)
+    folder = attempts.make_folder(paths.results(units[0].preset) / "attempts" / batch)
     pool = executor or ThreadPoolExecutor(jobs)
     progress = Progress(units, jobs, folder, what, stream)
     done: queue.SimpleQueue = queue.SimpleQueue()
-    variables, outcomes, futures = child_environment(precision), [], {}
+    outcomes, futures = [], {}
     try:
         for unit in units:
             future = pool.submit(attempts.attempt, unit, batch, progress.file(unit), variables)
@@ -90,7 +91,12 @@ def run_units(
 
 
 def child_environment(precision: str | None = None) -> dict[str, str]:
-    """Variables for the process of a unit: places as they are here, one thread each, this very package."""
+    """Variables for the process of a unit: places as they are here, one thread each, this very package.
+
+    Raises:
+        UnitError: MNISTMP_CELL_TIMEOUT is no number.
+    """
+    limit = cell_timeout()
     return {
         **training.worker_environment(),
         # One thread per run: a result then does not depend on the number of cores, and jobs do not compete.
@@ -100,6 +106,7 @@ def child_environment(precision: str | None = None) -> dict[str, str]:
         "MNISTMP_RESULTS": str(paths.results()),
         "MNISTMP_FIGURES": str(paths.figures()),
         **({"MNISTMP_PRECISION": precision} if precision else {}),
+        **({"MNISTMP_CELL_TIMEOUT": str(limit)} if limit else {}),
         "PYTHONPATH": os.pathsep.join(
             filter(None, [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")])
         ),

@@ -11,8 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 from mnistmp import __version__, verbs
 
@@ -22,9 +21,12 @@ INTERRUPTION = "interrupted; every finished training is recorded, and the same c
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "∞", a folder named in no encoding
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     if getattr(args, "results", None):
-        os.environ["MNISTMP_RESULTS"] = str(Path(args.results).expanduser().absolute())
+        os.environ["MNISTMP_RESULTS"] = args.results
     try:
         with _interrupted_by_signals():
             return args.verb(args)
@@ -164,8 +166,9 @@ def _sentence(error: Exception) -> str | None:
     if any(kind.__module__.startswith("mnistmp.") for kind in type(error).__mro__):
         first, *others = str(error).splitlines()
         return f"{first.rstrip('.')} ({len(others)} more like this: see mnistmp status)." if others else first
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror}."
     return None
 
 

@@ -1,14 +1,15 @@
-"""Writing a file so that it is there completely or not at all."""
+"""Files that are there completely or not at all, and that cannot surprise whoever reads them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str | bytes) -> Path:
+def write_atomically(path: Path, content: str | bytes, *, keep: bool = False) -> Path:
     """Write a file, and its folders where missing; whoever reads sees the old content or the new.
 
     The content goes to a hidden file in the same folder, is forced to disk and then takes the
@@ -17,6 +18,8 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     Args:
         path: the file.
         content: bytes, or text, written as UTF-8 with "\\n" on every platform.
+        keep: a file that is there stays as it is: of several writers the first counts, however
+            close they are.
 
     Raises:
         OSError: folder not writable, disk full, ...; the file is as it was before.
@@ -29,13 +32,47 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if keep:
+            _take_name_if_free(temporary, path)
+        else:
+            os.replace(temporary, path)
     except BaseException:  # Ctrl-C too
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     _sync_folder(path.parent)
     return path
+
+
+def read_bounded(path: str | Path, limit: int) -> bytes:
+    """The content of a regular file, at most `limit` + 1 bytes of it: one more says that it is too large.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read, or is a folder, a pipe or a device: neither may hang or flood us.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "not a file", str(path))
+        return file.read(limit + 1)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for a writer
+
+
+def _take_name_if_free(temporary: Path, path: Path) -> None:
+    # To rename would replace what another process wrote since we looked; a link never does.
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not os.path.lexists(path):
+            os.replace(temporary, path)
+            return
+    with contextlib.suppress(OSError):  # the file has its name; that it also has this one is no failure
+        temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,18 +6,19 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mnistmp import paths, protocol
-from mnistmp.files import write_atomically
+from mnistmp.files import read_bounded, write_atomically
 from mnistmp.unit import Unit
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_LARGEST = 10_000_000  # bytes read of one file
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){0,3}(-[0-9a-f]{12})?")  # as nbformat and JupyterLab draw them
 
 
@@ -116,28 +117,39 @@ def recorded_units(folder: Path, preset: str, rows: str = "all") -> list[Unit]:
 
 def out_of_date(units: Sequence[Unit], preset: str) -> list[Unit]:
     """Those of `recorded_units` whose source, library, records, result or figures changed since `remember`."""
-    try:
-        made = json.loads((_shown(preset) / "made-from.json").read_text(encoding="utf-8"))
-        before, figures = dict(made["notebooks"]), set(made["figures"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return list(units)
+    before, figures = _made_from(preset)
     if not figures <= set(_figures(preset)):  # which notebook draws which figure is not known here
         return list(units)
+    now = fingerprints(units, preset)
+    return [unit for unit in units if not Path(unit.target).is_file() or before.get(unit.label) != now[unit.label]]
+
+
+def fingerprints(units: Sequence[Unit], preset: str) -> dict[str, str]:
+    """Label -> mark of the source, library and records that a unit would be made from now."""
     records = _records_hash(preset)
-    return [u for u in units if not Path(u.target).is_file() or before.get(u.label) != _fingerprint(u, records)]
+    return {unit.label: _fingerprint(unit, records) for unit in units}
 
 
-def remember(units: Sequence[Unit], preset: str) -> None:
-    """Note what these units were made from, now that they are done."""
-    path, made = _shown(preset) / "made-from.json", {}
+def remember(marks: Mapping[str, str], preset: str) -> None:
+    """Note what notebooks were made from: their `fingerprints`, taken before, as records may be added meanwhile.
+
+    Raises:
+        OSError: it cannot be written; they will be executed again.
+    """
+    made, _ = _made_from(preset)
+    content = {"notebooks": dict(sorted({**made, **marks}.items())), "figures": _figures(preset)}
+    write_atomically(_shown(preset) / "made-from.json", json.dumps(content, indent=1) + "\n")
+
+
+def _made_from(preset: str) -> tuple[dict[str, str], set[str]]:
+    # Label -> fingerprint, and figures. Whatever is wrong with the file costs no more than executing again.
     try:
-        made = dict(json.loads(path.read_text(encoding="utf-8"))["notebooks"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    records = _records_hash(preset)
-    made.update({unit.label: _fingerprint(unit, records) for unit in units})
-    content = {"notebooks": dict(sorted(made.items())), "figures": _figures(preset)}
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
+        made = json.loads(read_bounded(_shown(preset) / "made-from.json", _LARGEST))
+        if not all(isinstance(mark, str) for mark in made["notebooks"].values()):
+            raise ValueError("a fingerprint is no text")
+        return dict(made["notebooks"]), set(made["figures"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}, set()
 
 
 def _name_cells(cells: list[dict[str, Any]]) -> None:
@@ -206,7 +218,7 @@ def _records_hash(preset: str) -> str:
 def _hash(folder: Path, files: Any) -> str:
     digest = hashlib.sha256()
     for path in sorted(files):
-        content = path.read_bytes()
+        content = read_bounded(path, _LARGEST)
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 

@@ -27,7 +27,8 @@ def results(preset: str | None = None) -> Path:
     """Folder of all results, or of one preset: MNISTMP_RESULTS, else `results/` of the checkout.
 
     Raises:
-        PathError: a preset that is not a plain name, so that no name leads out of the folder.
+        PathError: a preset that is not a plain name, so that no name leads out of the folder; or a
+            variable that names no folder.
     """
     return _place("MNISTMP_RESULTS", "results", preset)
 
@@ -57,5 +58,14 @@ def plain_name(name: str, what: str) -> str:
 
 def _place(variable: str, folder: str, preset: str | None) -> Path:
     override = os.environ.get(variable)  # an empty value counts as none
-    place = Path(override).expanduser().absolute() if override else (checkout() or Path.cwd()) / folder
+    place = _folder(override, variable) if override else (checkout() or Path.cwd()) / folder
     return place if preset is None else place / plain_name(preset, "preset")
+
+
+def _folder(text: str, variable: str) -> Path:
+    try:
+        text.encode()  # notebooks and records name the folder, in UTF-8
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, UnicodeError) as error:
+        what = "names no user's folder" if isinstance(error, RuntimeError) else "is not UTF-8"
+        raise PathError(f"{variable} is {text!r}, which {what}; give the path of another folder.") from None

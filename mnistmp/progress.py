@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -12,11 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mnistmp.files import read_bounded
+
 if TYPE_CHECKING:
     from mnistmp.attempts import Outcome
     from mnistmp.unit import Unit
 
 PLAIN_EVERY = 30.0  # seconds between status lines where they cannot be overwritten
+SIZE_LIMIT = 10_000_000  # bytes read of one unit's progress, which takes about 120 per epoch
 OVERHEAD = 5.0  # seconds that a unit takes beside training, before one was seen
 
 
@@ -39,7 +44,8 @@ def about(seconds: float) -> str:
 class Progress:
     """Follows the units of a batch through the files that their trainings write, one per unit.
 
-    Files work for a thread next door and for a cluster over a shared folder alike.
+    Files work for a thread next door and for a cluster over a shared folder alike. What happens to
+    them, or to the terminal, never ends the batch: they are for looking at only.
 
     Args:
         units: in the order they were submitted.
@@ -77,7 +83,7 @@ class Progress:
     def tick(self) -> None:
         """Look at the files; say what began and how far it all is."""
         running = {}
-        for place in sorted(int(entry.name.partition(".")[0]) for entry in os.scandir(self.folder)):
+        for place in self._there():
             unit = self.units[place]
             if place not in self.begun:
                 self.begun.add(place)
@@ -89,7 +95,8 @@ class Progress:
         """Say what became of a unit."""
         unit, path = outcome.unit, Path(self.file(outcome.unit))
         epochs = _read(unit, path)
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         place = self.place[unit.name]
         self.begun.add(place)
         self.finished_units += 1
@@ -103,7 +110,8 @@ class Progress:
             return
         if outcome.problem:
             self.line(f"{told}FAILED after {duration(outcome.seconds)}: {outcome.problem}")
-            self.line(f"{' ' * len(self._mark(place))} open {outcome.look}")
+            if outcome.look:
+                self.line(f"{' ' * len(self._mark(place))} open {outcome.look}")
         else:
             alone = outcome.results[0] if len(outcome.results) == 1 else ""
             self.line(f"{told}done in {duration(outcome.seconds)}  {alone}".rstrip())
@@ -118,8 +126,17 @@ class Progress:
         """Print a line that stays, above the status line."""
         status = self.shown
         self._write("")
-        print(text, file=self.stream, flush=True)
+        self._print(text)
         self._write(status)
+
+    def _there(self) -> list[int]:
+        # Numbers of the units whose files exist. Other names are somebody else's.
+        try:
+            names = [name.partition(".") for name in os.listdir(self.folder)]
+        except OSError:  # a folder that was cleared away, a share that is gone for a moment
+            return []
+        places = (int(stem) for stem, _, kind in names if kind == "jsonl" and stem.isdecimal())
+        return sorted(place for place in places if place < len(self.units))
 
     def _mark(self, place: int) -> str:
         width = len(str(len(self.units)))
@@ -143,7 +160,7 @@ class Progress:
             self._write(words)
         elif time.monotonic() - self.shown_at >= PLAIN_EVERY:
             self.shown_at = time.monotonic()
-            print(words, file=self.stream, flush=True)
+            self._print(words)
 
     def _left(self, left: Counter, seconds: Counter, seen: Counter, running: int) -> float:
         # A row that was not seen yet is taken to cost what the others do.
@@ -158,8 +175,16 @@ class Progress:
             return
         status = status[: shutil.get_terminal_size().columns - 1]
         if self.shown or status:
-            print("\r" + status.ljust(len(self.shown)) + ("" if status else "\r"), end="", file=self.stream, flush=True)
+            self._print("\r" + status.ljust(len(self.shown)) + ("" if status else "\r"), end="")
         self.shown = status
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        try:
+            print(text, end=end, file=self.stream, flush=True)
+        except BrokenPipeError:  # nobody listens any more: as everywhere, the command ends
+            raise
+        except OSError:  # a log on a disk that is full now; the trainings may lie on another
+            pass
 
 
 def _count(epochs: dict[tuple, tuple[str, float]], seconds: Counter, seen: Counter) -> None:
@@ -173,16 +198,15 @@ def _read(unit: Unit, path: str | os.PathLike) -> dict[tuple, tuple[str, float]]
     promised = {(spec.row, spec.seed) for spec in unit.specs}
     epochs = {}
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+        lines = read_bounded(path, SIZE_LIMIT).splitlines()
     except OSError:
         return epochs
     for line in lines:
         try:
             entry = json.loads(line)
-            row, seed = entry["row"], entry["seed"]
-            if (row, seed) in promised:
-                epochs[row, seed, entry["epoch"]] = (row, float(entry["seconds"]))
-        except (ValueError, KeyError, TypeError):  # half written, left for the next time
+            row, seed, epoch, seconds = entry["row"], entry["seed"], entry["epoch"], float(entry["seconds"])
+            if (row, seed) in promised and type(epoch) is int and math.isfinite(seconds) and seconds >= 0:
+                epochs[row, seed, epoch] = (row, seconds)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # half written, left for the next time
             continue
     return epochs

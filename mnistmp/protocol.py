@@ -13,6 +13,7 @@ from mnistmp.spec import PROTOCOL_VERSION, RunSpec, SpecError
 __all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "SpecError", "TABLE2",
            "parse_seeds", "plan", "preset", "row", "spec_for", "trainings"]  # fmt: skip
 
+_MOST_SEEDS = 100_000
 SELECTIONS = ("best-validation", "early-stop")
 
 
@@ -183,15 +184,17 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """
     seeds: set[int] = set()
     for part in str(text).split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
         if not match:
             raise SpecError(f"seeds {text!r} cannot be read; write them like 0-9, 3 or 0,2,5.")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise SpecError(f"seeds {part.strip()!r} run backwards; write {last}-{first}.")
-        if last - first >= 100_000:
+        if last - first >= _MOST_SEEDS:
             raise SpecError(f"seeds {part.strip()!r} are {last - first + 1} runs; ask for at most 100,000 at once.")
         seeds.update(range(first, last + 1))
+        if len(seeds) > _MOST_SEEDS:
+            raise SpecError(f"seeds {text[:50]!r} are more than 100,000 runs; ask for at most so many at once.")
     return tuple(sorted(seeds))
 
 

@@ -112,19 +112,22 @@ def reproduce(job: Job) -> int:
         code = _close(job, outcomes)
         print(f"This was a part; the same command without --shard makes notebooks, figures and tables of {job.preset}.")
         return code
-    outcomes += embed(job)
-    outcomes += show(job.preset, job.rows, job.folder, job.jobs)
-    problem = None
-    try:
-        table(job.preset)
-    except (OSError, ValueError) as error:  # after hours of work: say it, and where the rest is
-        problem = f"The table could not be written: {error}"
+    problems = []
+    for what, step in (
+        ("Figure 3 could not be prepared", lambda: outcomes.extend(embed(job))),
+        ("The notebooks could not be executed", lambda: outcomes.extend(show(job.preset, job.rows, job.folder, job.jobs))),
+        ("The table could not be written", lambda: table(job.preset)),
+    ):
+        try:
+            step()
+        except (OSError, ValueError) as error:  # after hours of work: say it, go on, and say where the rest is
+            problems.append(f"{what}: {str(error).splitlines()[0]}")
     print(f"Figures:    {_relative(paths.figures(job.preset))}")
     print(f"Notebooks:  {_relative(paths.results(job.preset) / 'notebooks')}")
     code = _close(job, outcomes)
-    if problem:
+    for problem in problems:
         print(problem)
-    return 1 if problem else code
+    return 1 if problems else code
 
 
 def embed(job: Job) -> list[Outcome]:
@@ -144,8 +147,12 @@ def show(preset: str, rows: str, folder: Path, jobs: int, *, again: bool = False
     if not due:
         return []
     print(f"Executing {len(due)} of {len(units)} notebooks to show what is recorded.", flush=True)
+    marks = notebooks.fingerprints(due, preset)
     outcomes = batch.run_units(due, jobs)
-    notebooks.remember([outcome.unit for outcome in outcomes if not outcome.problem], preset)
+    try:
+        notebooks.remember({o.unit.label: marks[o.unit.label] for o in outcomes if not o.problem}, preset)
+    except OSError as error:
+        print(f"What they were made from could not be noted ({error.strerror}); they will be executed again.")
     return outcomes
 
 
@@ -204,9 +211,13 @@ def _opening(job: Job) -> str:
 
 def _close(job: Job, outcomes: Sequence[Outcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.problem]
-    left = len(planning.missing(job.specs, job.preset))
     where = _relative(paths.results(job.preset))
-    print(f"{len(job.specs) - left} of {len(job.specs)} trainings are recorded in {where}.")
+    try:
+        left = len(planning.missing(job.specs, job.preset))
+        print(f"{len(job.specs) - left} of {len(job.specs)} trainings are recorded in {where}.")
+    except ValueError as error:  # a record that was spoiled meanwhile must not hide what else there is to say
+        left = len(job.specs)
+        print(f"How many trainings are recorded in {where} cannot be said: {str(error).splitlines()[0]}")
     if failed:
         print(f"{len(failed)} of {len(outcomes)} units failed; the same command tries them again:")
         for outcome in failed:

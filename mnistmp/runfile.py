@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
-import time
 import uuid
 from pathlib import Path
 
 from mnistmp import paths
-from mnistmp.files import write_atomically
+from mnistmp.files import read_bounded, write_atomically
 from mnistmp.runrecord import RecordError, RunRecord
 from mnistmp.spec import RunSpec
 
 SIZE_LIMIT = 1_000_000  # bytes; a record of 10 epochs has about 3,000
 
 _AGAIN = "delete it and run again"
+_DAY = 86_400  # seconds
 
 
 def record_path(preset: str, row: str, seed: int) -> Path:
@@ -45,16 +44,19 @@ def save(record: RunRecord, preset: str) -> Path:
         raise RecordError(f"{path} is not written: {error}.") from None
     if find(record.spec, preset) is None:
         try:
-            write_atomically(path, text)
+            write_atomically(path, text, keep=True)
         except OSError as error:
             raise RecordError(_unwritable(path, error)) from None
+        if find(record.spec, preset) is None:  # who was faster may have recorded another run, which this says
+            raise RecordError(f"{path} vanished as soon as it was written; look who else works there and run again.")
     return path
 
 
 def check_writable(preset: str) -> None:
     """Make sure, before hours of work, that records of a preset can be written.
 
-    Temporary files that a killed run left there are removed once they are a day old.
+    Temporary files that a killed run left there are removed once they are a day old, by the clock
+    of the file system: ours may be wrong, and another machine may be writing now.
 
     Raises:
         RecordError: they cannot; one sentence with the reason.
@@ -62,13 +64,13 @@ def check_writable(preset: str) -> None:
     runs = paths.results(preset) / "runs"
     probe = runs / f".probe-{os.getpid()}-{uuid.uuid4().hex}.tmp"
     try:
-        write_atomically(probe, "can this folder be written?\n")
+        now = write_atomically(probe, "can this folder be written?\n").stat().st_mtime
         probe.unlink()
     except OSError as error:
         raise RecordError(_unwritable(runs, error)) from None
     for leftover in [*runs.glob(".*.tmp"), *runs.glob("*/.*.tmp")]:
         with contextlib.suppress(OSError):  # another process may be faster
-            if time.time() - leftover.stat().st_mtime > 86_400:
+            if now - leftover.stat().st_mtime > _DAY:
                 leftover.unlink()
 
 
@@ -100,11 +102,10 @@ def find(spec: RunSpec, preset: str) -> RunRecord | None:
 
 def _read(path: Path) -> RunRecord | None:
     try:
-        with open(path, "rb", opener=_open) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise RecordError(f"{path} is not a file; move it away and run again.")
-            content = file.read(SIZE_LIMIT + 1)
+        content = read_bounded(path, SIZE_LIMIT)
     except FileNotFoundError:
+        if path.is_symlink():  # to train for hours and then find the name taken would be too late
+            raise RecordError(f"{path} is a link to nothing; {_AGAIN}.") from None
         return None
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror}); make it readable, or {_AGAIN}.") from None
@@ -118,10 +119,6 @@ def _read(path: Path) -> RunRecord | None:
         run = f"the run of row {record.spec.row}, seed {record.spec.seed}"
         raise RecordError(f"{path} holds {run}, under another name; delete the copy.")
     return record
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe of that name must not hang us
 
 
 def other_run(path: Path, found: RunSpec, asked: RunSpec) -> str:

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 import traceback
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 DONE, FAILED, NOT_STARTED = 0, 1, 75  # exit codes; 75: no cell ran, trying again may help
 START_TIMEOUT = 120  # seconds that a kernel may take to answer on a busy machine
 IOPUB_TIMEOUT = 60  # seconds that its output may take to arrive
+SPECS_LIMIT = 10_000_000  # bytes of a list of runs; one takes about 600
+
+
+class UnitError(ValueError):
+    """A unit that cannot begin: one sentence with what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,20 @@ class Unit:
     specs: tuple[RunSpec, ...] = ()
     target: str = ""
     strict: bool = False
+
+
+def cell_timeout() -> int | None:
+    """Seconds that a cell may take, from MNISTMP_CELL_TIMEOUT; None, as a training takes what it takes.
+
+    Raises:
+        UnitError: it is set to something else than a number of seconds.
+    """
+    text = os.environ.get("MNISTMP_CELL_TIMEOUT", "").strip()
+    if not text:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise UnitError(f"MNISTMP_CELL_TIMEOUT is {text!r}; set it to a whole number of seconds, or leave it out.")
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,7 +114,7 @@ def _end_with_parent() -> None:
 
 def _execute(args: argparse.Namespace) -> tuple[int, str]:
     import papermill
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     # papermill fills {} in file names with parameters; ours mean themselves.
     output = str(args.output.absolute()).replace("{", "{{").replace("}", "}}")
@@ -112,10 +132,13 @@ def _execute(args: argparse.Namespace) -> tuple[int, str]:
         papermill.execute_notebook(
             output, output, parameters, cwd=str(args.output.absolute().parent), kernel_name="python3",
             progress_bar=False, start_timeout=START_TIMEOUT, iopub_timeout=IOPUB_TIMEOUT,
+            execution_timeout=cell_timeout(),
         )  # fmt: skip
         json.loads(args.output.read_text(encoding="utf-8"), parse_constant=_refuse)
     except papermill.PapermillExecutionError as error:
         return FAILED, f"In [{error.exec_count}]: {error.ename}: {_first_line(error.evalue)}"
+    except CellTimeoutError:  # which papermill, too, writes down as a cell that completed
+        return FAILED, f"a cell took longer than the {cell_timeout()} seconds of MNISTMP_CELL_TIMEOUT"
     except DeadKernelError:
         reason = "the kernel died (killed, or out of memory)"
     except Exception as error:
@@ -136,10 +159,16 @@ def _until_trained(cells: list[dict]) -> list[dict]:
 
 def _train(args: argparse.Namespace) -> tuple[int, str]:
     from mnistmp import training
+    from mnistmp.files import read_bounded
     from mnistmp.spec import RunSpec
 
     reason = ""
-    for spec in [RunSpec.from_json(values) for values in json.loads(args.specs.read_text(encoding="utf-8"))]:
+    try:
+        listed = json.loads(read_bounded(args.specs, SPECS_LIMIT))
+        specs = [RunSpec.from_json(values) for values in listed]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return FAILED, f"{args.specs} is no list of runs ({_first_line(str(error))})"
+    for spec in specs:
         try:
             training.train_missing([spec], args.preset)
         except Exception as error:  # the next training may still work

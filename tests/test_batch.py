@@ -6,115 +6,21 @@ tested is papermill, kernels and processes, in seconds.
 
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
-import psutil
 import pytest
 import torch
 
-from mnistmp import attempts, batch, cli, notebooks, paths, planning, protocol, records, reproduce, training, unit
+from mnistmp import attempts, batch, notebooks, paths, planning, protocol, records, reproduce, training, unit
 from mnistmp.attempts import Outcome
 from mnistmp.progress import Progress, about, duration
 from stub_runs import PRESET, record, specs_of
-
-ROOT = Path(__file__).resolve().parent.parent
-
-PARAMETERS = 'preset: str = "paper"\nseeds: str = "recorded"\nrows: str = "all"'
-BODY = """
-import json, os, pathlib, sys, time
-stub = pathlib.Path(os.environ["STUB"])
-print("shows", preset, seeds, rows)
-asked = [(row, seed) for seed in seeds.split(",") for row in rows.split(",")] if seeds != "recorded" else []
-for row, seed in asked:
-    name = f"{row}/seed-{seed}.json"
-    if (stub / "faults" / f"{row}-{seed}.py").exists():
-        exec((stub / "faults" / f"{row}-{seed}.py").read_text())
-    target = pathlib.Path(os.environ["MNISTMP_RESULTS"]) / preset / "runs" / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        line = {"row": row, "seed": int(seed), "epoch": 1, "epochs": 16, "val": 1, "test": 1, "seconds": 0.5}
-        with open(os.environ["MNISTMP_PROGRESS"], "a") as file:
-            file.write(json.dumps(line) + "\\n")
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_text((stub / name).read_text())
-        os.replace(temporary, target)
-"""
-
-
-def write_notebook(path, *cells):
-    sources = [("parameters", PARAMETERS), *(("", cell) for cell in cells)]
-    made = nbformat.v4.new_notebook(metadata={"kernelspec": notebooks.KERNEL})
-    for tag, source in sources:
-        made.cells.append(nbformat.v4.new_code_cell(source, metadata={"tags": [tag]} if tag else {}))
-    path.write_text(nbformat.writes(made))
-    return path
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """Results, figures and stub notebooks of its own; `fault` makes a run misbehave."""
-    for name, folder in (("MNISTMP_RESULTS", "results"), ("MNISTMP_FIGURES", "figures"), ("STUB", "stub")):
-        monkeypatch.setenv(name, str(tmp_path / folder))
-    monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
-    (tmp_path / "stub/faults").mkdir(parents=True)
-    (tmp_path / "notebooks").mkdir()
-    for name in sorted({row.notebook for row in protocol.TABLE2}):
-        write_notebook(tmp_path / f"notebooks/{name}.ipynb", BODY)
-    for spec in specs_of("all", "0-1"):
-        path = tmp_path / f"stub/{spec.row}/seed-{spec.seed}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(record(spec).to_text())
-    fault = SimpleNamespace(
-        set=lambda row, code, seed=0: (tmp_path / f"stub/faults/{row}-{seed}.py").write_text(code),
-        clear=lambda: [path.unlink() for path in (tmp_path / "stub/faults").iterdir()],
-    )
-    return SimpleNamespace(folder=tmp_path, notebooks=tmp_path / "notebooks", fault=fault,
-                           attempts=tmp_path / "results" / PRESET / "attempts")  # fmt: skip
-
-
-def units_of(place, rows, seeds="0", jobs=10, **kwargs):
-    return planning.plan_units(specs_of(rows, seeds), PRESET, jobs, place.notebooks, **kwargs)
-
-
-def run(units, jobs=2, **kwargs):
-    stream = io.StringIO()
-    outcomes = batch.run_units(units, jobs, precision="float32", stream=stream, **kwargs)
-    return {outcome.unit.rows or outcome.unit.label: outcome for outcome in outcomes}, stream.getvalue()
-
-
-def finished(place):
-    """Content and time of every record: what must never change again."""
-    files = (place.folder / "results" / PRESET / "runs").glob("*/*")
-    return {f"{p.parent.name}/{p.name}": (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
-    return value
-
-
-def processes_in(folder):
-    """Units and kernels of a test: processes whose environment names its folder, except this one."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get("STUB", "").startswith(str(folder)):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
+from stub_sweep import ROOT, place, run, units_of, write_notebook  # noqa: F401  (place is a fixture)
 
 
 # ---- planning ----
@@ -213,99 +119,6 @@ def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(
 
 
 # ---- running ----
-
-
-@pytest.mark.faults
-def test_each_fault_stays_alone_and_the_same_command_finishes_the_rest(place, monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "Agg")  # would make figures vanish
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    names = ("MPLBACKEND", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "MNISTMP_PRECISION")
-    place.fault.set("dropout", f'raise ValueError(str([os.environ[n] for n in {names}] + [os.getcwd()]) + "\\nmore")')
-    place.fault.set("jigsaw", "sys.exit(0)")
-    place.fault.set("reconstruction", "os.kill(os.getpid(), 9)")
-    place.fault.set("spectral-decoupling", "os.kill(os.getppid(), 9); time.sleep(600)")
-    rows = "standard,dropout,jigsaw,reconstruction,spectral-decoupling,rsc"
-    outcomes, shown = run(units_of(place, rows))
-
-    problems = {row: outcome.problem for row, outcome in outcomes.items()}
-    assert problems["standard"] is None and problems["rsc"] is None
-    folder = place.attempts / "03-dropout-seed-0/1"
-    variables = ["module://matplotlib_inline.backend_inline", "1", "1", "float32"]
-    assert problems["dropout"] == f"In [3]: ValueError: {[*variables, str(folder)]}"
-    assert "without recording" in problems["jigsaw"]
-    assert "kernel died" in problems["reconstruction"]
-    assert problems["spectral-decoupling"] == "its process was killed (SIGKILL)"
-    assert outcomes["standard"].results == ("val 84.7 test 26.4",)
-
-    # The notebook of a failure stays, with papermill's banner, and is strict JSON; others leave nothing.
-    look = outcomes["dropout"].look
-    assert look.name == "03_dropout.ipynb" and "An Exception was encountered" in look.read_text()
-    json.loads(look.read_text(), parse_constant=pytest.fail)
-    assert {path.name for path in place.attempts.iterdir()} == {
-        f"{number}-{row}-seed-0" for number, row in
-        (("03", "dropout"), ("04", "jigsaw"), ("05", "reconstruction"), ("06", "spectral-decoupling"))
-    }  # fmt: skip
-    for row in ("standard", "rsc"):
-        assert f" {row} seed 0  started" in shown
-        assert f" {row} seed 0  done in " in shown
-    assert "03 dropout seed 0  FAILED after" in shown and f"open {look}" in shown
-    wait_for(lambda: not processes_in(place.folder), 30)  # not even the kernel whose unit was killed
-
-    before = finished(place)
-    assert set(before) == {"standard/seed-0.json", "rsc/seed-0.json"}
-    place.fault.clear()
-    missing = planning.missing(specs_of(rows), PRESET)
-    assert {spec.row for spec in missing} == {"dropout", "jigsaw", "reconstruction", "spectral-decoupling"}
-    outcomes, _ = run(planning.plan_units(missing, PRESET, 10, place.notebooks))
-    assert all(outcome.problem is None for outcome in outcomes.values())
-    after = finished(place)
-    assert len(after) == 6 and before.items() <= after.items()
-    assert planning.missing(specs_of(rows), PRESET) == []
-
-
-# What a user's shell would start, with the stub notebooks in place of the real ones.
-COMMAND = """
-import sys
-from pathlib import Path
-from mnistmp import cli, paths
-paths.notebooks = lambda: Path(sys.argv[1])
-sys.exit(cli.main(sys.argv[2:]))
-"""
-
-
-def start(place, *arguments):
-    return subprocess.Popen([sys.executable, "-c", COMMAND, str(place.notebooks), *arguments], cwd=ROOT,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
-
-
-@pytest.mark.faults
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL], ids=lambda blow: blow.name)
-def test_ending_the_batch_ends_every_process_and_keeps_what_is_finished(place, blow):
-    for row in ("dropout", "rsc"):
-        place.fault.set(row, f'(stub / "{row}-sleeps").touch(); time.sleep(600)')
-    (place.folder / "results" / PRESET).mkdir(parents=True)
-    records.save(record(*specs_of("standard")), PRESET)
-    before = finished(place)
-    rows = "standard,dropout,rsc"
-    command = start(place, "reproduce", "--rows", rows, "--seeds", "0", "--jobs", "2", "--precision", "float32")
-    try:
-        sleeping = [place.folder / f"stub/{row}-sleeps" for row in ("dropout", "rsc")]
-        wait_for(lambda: all(path.exists() for path in sleeping) or command.poll() is not None)
-        assert command.poll() is None, command.communicate()
-        assert len(processes_in(place.folder)) >= 5  # the batch, two units, two kernels
-        clock = time.monotonic()
-        command.send_signal(blow)
-        out, err = command.communicate(timeout=60)
-        wait_for(lambda: not processes_in(place.folder), 30)
-    finally:
-        command.kill()
-    if blow != signal.SIGKILL:
-        assert time.monotonic() - clock < 30
-        assert command.returncode == 130
-        assert err == f"\nmnistmp: {cli.INTERRUPTION}\n"
-        assert not place.attempts.exists()  # an interrupted unit did not fail
-    assert finished(place) == before
 
 
 def test_a_kernel_that_does_not_come_up_is_tried_again(place, monkeypatch):

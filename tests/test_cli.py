@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mnistmp import batch, cli, data, notebooks, paths, planning, protocol, records, training
+from mnistmp import batch, cli, data, notebooks, paths, planning, protocol, records, training, unit
 from mnistmp.attempts import Outcome
 from stub_runs import record, specs_of
 
@@ -124,6 +124,18 @@ def test_a_results_folder_that_cannot_be_written(place, started, capsys):
     blocked.write_text("a file, so that even root cannot make a folder of it")
     sentence = refused(capsys, started, "run", "--results", str(blocked))
     assert str(blocked) in sentence and "Not a directory" in sentence
+
+
+def test_places_and_limits_that_cannot_be(place, started, capsys, monkeypatch):
+    sentence = refused(capsys, started, "run", "--results", "~no-such-user/results")
+    assert "MNISTMP_RESULTS is '~no-such-user/results', which names no user's folder" in sentence
+    assert "is not UTF-8" in refused(capsys, started, "status", "--results", "results-\udcff")
+    monkeypatch.setenv("MNISTMP_RESULTS", str(place / "results"))
+    monkeypatch.setenv("MNISTMP_CELL_TIMEOUT", "an hour")
+    with pytest.raises(unit.UnitError, match="MNISTMP_CELL_TIMEOUT is 'an hour'; set it to a whole number of seconds"):
+        batch.child_environment()
+    monkeypatch.setenv("MNISTMP_CELL_TIMEOUT", "3600")
+    assert batch.child_environment()["MNISTMP_CELL_TIMEOUT"] == "3600"
 
 
 def test_missing_mnist_without_network(place, started, capsys, monkeypatch):
@@ -321,4 +333,5 @@ def test_made_from_is_strict_json(place, started):
 def test_planning_errors_are_ours():
     assert cli._sentence(planning.BatchError("x.")) == "x."
     assert cli._sentence(FileNotFoundError(2, "No such file", "/a/b")) == "/a/b: No such file."
+    assert cli._sentence(OSError(28, "No space left on device")) == "No space left on device."
     assert cli._sentence(KeyError("x")) is None

@@ -150,7 +150,9 @@ def test_what_is_not_there_has_no_points(place):
 def test_a_panel_of_another_run_or_picture_is_refused(place):
     saved = embedding()
     coarse, seeded = {**picture.settings(0), "perplexity": 5.0}, picture.settings(1)
-    for changed, what in (({"key": "0" * 16}, "run"), ({"tsne": coarse}, "t-SNE"), ({"tsne": seeded}, "t-SNE")):
+    faster = dataclasses.replace(spec_of(), learning_rate=0.5)
+    other = {"key": faster.key(), "spec": faster.to_json()}
+    for changed, what in ((other, "run"), ({"tsne": coarse}, "t-SNE"), ({"tsne": seeded}, "t-SNE")):
         file.save(dataclasses.replace(saved, about={**saved.about, **changed}), PRESET)
         with pytest.raises(latent.LatentError, match=rf"standard-val-seed-0.npz was made from another {what} "):
             latent.load(PRESET)
@@ -159,6 +161,29 @@ def test_a_panel_of_another_run_or_picture_is_refused(place):
 def arrays_of(path):
     with np.load(path) as archive:
         return dict(archive)
+
+
+def bytes_of(text):
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def told(arrays, **changes):
+    """The file's description with other values."""
+    return bytes_of(json.dumps({**json.loads(arrays["about"].tobytes()), **changes}))
+
+
+def announcing(path, honest, absurd):
+    """The file with an array whose head promises more than there is: nothing may be allocated on its word."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename == "xy.npy":
+                head = content[: 10 + int.from_bytes(content[8:10], "little")]
+                longer = head[10:].replace(honest, absurd).rstrip() + b"\n"
+                content = head[:8] + len(longer).to_bytes(2, "little") + longer + content[len(head) :]
+            target.writestr(entry.filename, content)
+    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -175,6 +200,15 @@ def arrays_of(path):
         (lambda path, arrays: np.savez(path, **{**arrays, "about": arrays["about"][:-3]}), "torn or not of this kind"),
         (lambda path, arrays: np.savez_compressed(path, **{**arrays, "xy": np.zeros((2_000_000, 2), np.float32)}),
          "an array is too large"),
+        (lambda path, arrays: path.write_bytes(announcing(path, b"'shape': (40, 2)", b"'shape': (10**12, 2)")),
+         "torn or not"),
+        (lambda path, arrays: path.write_bytes(announcing(path, b"'shape': (40, 2)", b"'shape': (9000000000000, 2)")),
+         "torn or not"),
+        (lambda path, arrays: path.write_bytes(path.read_bytes() + bytes(file.SIZE_LIMIT)), "it is larger than"),
+        (lambda path, arrays: np.savez(path, **{**arrays, "about": told(arrays, spec={})}), "its spec is invalid"),
+        (lambda path, arrays: np.savez(path, **{**arrays, "about": told(arrays, key="0" * 16)}), "not that of its spec"),
+        (lambda path, arrays: np.savez(path, **{**arrays, "about": bytes_of("[" * 100_000)}), "torn or not"),
+        (lambda path, arrays: np.savez(path, **{**arrays, "about": bytes_of('{"format": NaN}')}), "it holds NaN|holds NaN"),
     ],
 )  # fmt: skip
 def test_a_broken_file_is_named_with_the_remedy(place, spoil, words):

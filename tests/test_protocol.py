@@ -222,9 +222,10 @@ def test_seeds(text, seeds):
         ("0,9-2", "'9-2' run backwards"),
         ("0-100000", "are 100001 runs; ask for at most 100,000"),
         ("0-999999999", "ask for at most 100,000"),
+        ("1-99999,100000-100001", "are more than 100,000 runs; ask for at most so many"),
         *((text, "cannot be read; write them like 0-9, 3 or 0,2,5") for text in (
             "", " ", ",", "1,", "-1", "0--3", "1-2-3", "1.5", "a", "recorded", "0:9", "0..9",
-            "1 2", "9999999999", "None", "inf",
+            "1 2", "9999999999", "None", "inf", "٣",
         )),
     ],
 )  # fmt: skip

@@ -238,7 +238,11 @@ def test_what_is_no_file_is_refused_without_hanging(results):
     path = records.record_path("paper", "rcl-inf", 3)
     path.parent.mkdir(parents=True)
     os.mkfifo(path)
-    with pytest.raises(RecordError, match="is not a file"):
+    with pytest.raises(RecordError, match=r"cannot be read \(not a file\)"):
+        records.find(make().spec, "paper")
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(RecordError, match="is a link to nothing; delete it"):
         records.find(make().spec, "paper")
     path.unlink()
     path.mkdir()
@@ -261,12 +265,13 @@ def leftovers(results):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("broken", ["replace", "fsync"])
+@pytest.mark.parametrize("broken", [("link", "replace"), ("fsync",)], ids=["name", "fsync"])
 def test_failed_write_leaves_nothing(broken, results, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, broken, fail)
+    for name in broken:
+        monkeypatch.setattr(os, name, fail)
     with pytest.raises(RecordError, match=r"cannot be written \(No space left on device\); free or repair") as error:
         records.save(make(), "paper")
     assert "seed-3.json" in sentence(error)
@@ -288,12 +293,27 @@ def test_file_size_limit_of_the_system_leaves_nothing(results):
     assert leftovers(results) == ["seed-3.json"]
 
 
+def test_of_two_writers_the_first_counts_also_where_there_are_no_links(results, monkeypatch):
+    path = records.save(make(), "paper")
+    first = path.read_bytes()
+    monkeypatch.setattr(runfile, "find", lambda *_: None)  # as another process sees it just before
+    for refuse in (False, True):
+        if refuse:
+            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no links here")))
+        with pytest.raises(RecordError, match="vanished"):  # what finding nothing means after writing
+            records.save(make(seconds=9.0), "paper")
+        assert path.read_bytes() == first and leftovers(results) == ["seed-3.json"]
+    path.unlink()
+    write_atomically(path, first, keep=True)
+    assert path.read_bytes() == first and leftovers(results) == ["seed-3.json"]
+
+
 @pytest.mark.faults
 def test_interrupt_while_writing_leaves_nothing(results, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", interrupt)
+    monkeypatch.setattr(os, "link", interrupt)
     with pytest.raises(KeyboardInterrupt):
         records.save(make(), "paper")
     assert leftovers(results) == []

@@ -10,7 +10,6 @@ import io
 import json
 import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,8 @@ import numpy as np
 
 from mnistmp import paths
 from mnistmp.figures import Panel
-from mnistmp.files import write_atomically
+from mnistmp.files import read_bounded, write_atomically
+from mnistmp.spec import RunSpec, SpecError, content_key
 
 FORMAT = 1  # of the file; raised when its arrays or fields change
 SIZE_LIMIT = 10_000_000  # bytes, on disk and of each array
@@ -57,7 +57,8 @@ class Embedding(Panel):
 
 def path_of(preset: str, row: str, split: str, seed: int) -> Path:
     """Where a panel lies."""
-    return paths.results(preset) / "latent" / f"{paths.plain_name(row, 'row')}-{split}-seed-{int(seed)}.npz"
+    row, split = paths.plain_name(row, "row"), paths.plain_name(split, "split")
+    return paths.results(preset) / "latent" / f"{row}-{split}-seed-{int(seed)}.npz"
 
 
 def save(embedding: Embedding, preset: str) -> Path:
@@ -89,8 +90,7 @@ def read(path: Path, title: str = "") -> Embedding | None:
         LatentError: one sentence with the file, what is wrong with it and what to do.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(SIZE_LIMIT + 1)
+        content = read_bounded(path, SIZE_LIMIT)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -113,8 +113,9 @@ def _parse(content: bytes, title: str) -> Embedding:
         about = json.loads(arrays.pop("about").tobytes(), parse_constant=_refuse)
     except LatentError:
         raise
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RecursionError) as error:
-        raise LatentError(f"it is torn or not of this kind ({str(error).splitlines()[0][:100]})") from None
+    except Exception as error:  # zipfile, zlib and numpy promise no list of what bad bytes make them raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LatentError(f"it is torn or not of this kind ({reason[:100]})") from None
     count = len(arrays["labels"]) if arrays["labels"].ndim else 0
     _need(1 <= count <= MOST_DIGITS, f"it holds {count} digits")
     for name, array in arrays.items():
@@ -133,6 +134,11 @@ def _check_about(about: Any) -> None:
     _need(found == FORMAT, f"it is of format version {str(found)[:20]} instead of {FORMAT}")
     for name, kind in _ABOUT.items():
         _need(type(about.get(name)) is kind, f"the field {name!r} is missing or of the wrong kind")
+    try:
+        dataset = RunSpec.from_json(about["spec"]).dataset
+    except SpecError as error:
+        raise LatentError(f"its spec is invalid ({str(error).rstrip('.')})") from None
+    _need(about["key"] == content_key(about["spec"], dataset), "its key is not that of its spec")
     for name in _NUMBERS:
         value = about["numbers"].get(name)
         _need(type(value) in (int, float) and math.isfinite(value) and value >= 0, f"the number {name!r} is missing")

@@ -1,0 +1,30 @@
+"""The table that `make test-faults` ends with: what was tried, and what became of finished records."""
+
+import pytest
+
+from fault_table import Ledger, Table
+
+_TABLE = pytest.StashKey[Table]()
+
+
+def pytest_configure(config):
+    config.stash[_TABLE] = Table()
+
+
+@pytest.fixture
+def fault_table(request, tmp_path):
+    """Takes a line per fault: `add(fault, message, ledger, tried=1)`; it fails on anything lost or counted twice."""
+    return request.config.stash[_TABLE].of(tmp_path)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """The finished records of `tmp_path/results`, which may only grow."""
+    return Ledger(tmp_path / "results")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    text = config.stash[_TABLE].to_markdown()
+    if text:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(text)

@@ -1,0 +1,123 @@
+"""A disk that is full, a folder that cannot be written: finished records stay, and the same command goes on."""
+
+import pytest
+
+from mnistmp import records
+from places import fill, largest_file, read_only, small_disk
+from stub_runs import PRESET, record, specs_of
+from stub_sweep import place, processes_in, start, wait_for  # noqa: F401
+
+pytestmark = pytest.mark.faults
+
+SWEEP = ("reproduce", "--rows", "standard,rsc", "--seeds", "0-1", "--jobs", "2", "--precision", "float32")
+
+
+@pytest.fixture
+def quick(place):
+    """Two notebooks and one finished run."""
+    for path in place.notebooks.iterdir():
+        if path.stem not in ("02_standard", "07_rsc"):
+            path.unlink()
+    return place
+
+
+def sweep(place):
+    """Exit code, standard output and standard error of the command."""
+    command = start(place, *SWEEP)
+    out, err = command.communicate(timeout=300)
+    assert "Traceback" not in out + err
+    wait_for(lambda: not processes_in(place.folder), 30)
+    return command.returncode, out, err
+
+
+def refused(place):
+    """The sentence with which the command ends before any work."""
+    code, out, err = sweep(place)
+    assert (code, out) == (2, "") and err.startswith("mnistmp: ") and err.endswith(".\n") and err.count("\n") == 1
+    return err
+
+
+def failures(out):
+    """What is said at the end about the units that failed."""
+    _, _, end = out.partition("units failed; the same command tries them again:\n")
+    return [line.strip() for line in end.splitlines() if line.startswith("  ")]
+
+
+def finishes(place, ledger, number=4):
+    code, out, err = sweep(place)
+    assert (code, err) == (0, ""), out + err
+    assert ledger.look() == number
+
+
+def test_a_full_disk_before_the_sweep(quick, ledger, fault_table):
+    with small_disk(quick.folder / "results", 2**20) as disk:
+        records.save(record(*specs_of("standard")), PRESET)
+        ledger.look()
+        filler = fill(disk, leave=0)
+        message = refused(quick)
+        assert "No space left on device" in message and "free or repair the place, or set MNISTMP_RESULTS" in message
+        filler.unlink()
+        finishes(quick, ledger)
+        fault_table.add("disk full before the sweep", message, ledger)
+
+
+@pytest.mark.parametrize("leave", [20_000, 60_000])
+def test_a_disk_that_fills_up_during_the_sweep(quick, ledger, fault_table, leave):
+    with small_disk(quick.folder / "results", 2**20) as disk:
+        records.save(record(*specs_of("standard")), PRESET)
+        ledger.look()
+        filler = fill(disk, leave)
+        code, out, err = sweep(quick)
+        print(out, err)
+        assert code == 1 and failures(out) and not err
+        assert any("No space left on device" in line or "disk is full" in line for line in failures(out))
+        ledger.look()
+        filler.unlink()
+        finishes(quick, ledger)
+        fault_table.add("disk full during the sweep", failures(out)[0], ledger)
+
+
+def test_files_that_the_system_lets_grow_no_further(quick, ledger, fault_table):
+    records.save(record(*specs_of("standard")), PRESET)
+    ledger.look()
+    with largest_file(1000):
+        code, out, err = sweep(quick)
+    print(out, err)
+    assert code == 1 and not err and ledger.look() == 1
+    assert any("File too large" in line for line in failures(out))
+    finishes(quick, ledger)
+    fault_table.add("a limit on the size of files", failures(out)[0], ledger)
+
+
+def test_a_results_folder_that_is_read_only(quick, ledger, fault_table):
+    records.save(record(*specs_of("standard")), PRESET)
+    ledger.look()
+    with read_only(quick.folder / "results"):
+        message = refused(quick)
+        assert "cannot be written (Read-only file system)" in message or "(Permission denied)" in message
+        status = start(quick, "status", "--rows", "standard", "--seeds", "0")
+        assert status.communicate(timeout=100)[1] == "" and status.returncode == 0  # what is there can be read
+    finishes(quick, ledger)
+    fault_table.add("results folder read-only before the sweep", message, ledger)
+
+
+def test_records_that_become_read_only_during_the_sweep(quick, ledger, fault_table):
+    wait = "\nwhile not (stub / 'go').exists(): time.sleep(0.05)"
+    for row in ("standard", "rsc"):
+        quick.fault.set(row, f'(stub / "{row}-waits").touch(){wait}', seed=1)
+    for row in ("standard", "rsc"):
+        records.save(record(*specs_of(row)), PRESET)
+    ledger.look()
+    command = start(quick, *SWEEP)
+    try:
+        wait_for(lambda: all((quick.folder / f"stub/{row}-waits").exists() for row in ("standard", "rsc")))
+        with read_only(quick.folder / "results" / PRESET / "runs"):
+            (quick.folder / "stub/go").touch()
+            out, err = command.communicate(timeout=300)
+    finally:
+        command.kill()
+    print(out, err)
+    assert command.returncode == 1 and not err and len(failures(out)) == 2 and "Traceback" not in out
+    assert "2 of 4 trainings are recorded" in out and ledger.look() == 2
+    finishes(quick, ledger)
+    fault_table.add("records read-only during the sweep", failures(out)[0], ledger)
