@@ -1,7 +1,7 @@
 # mnistmp: `make reproduce` on a machine with Python 3.10+, make and git. `make` alone lists the targets.
 #
 #   ARGS    goes to the command behind the target: make reproduce ARGS="--rows standard,rcl-inf --seeds 0-2"
-#   PRESET  the preset of `make figures`: digits, quick or paper
+#   PRESET  the preset of `make figures` and `make report`: digits, quick or paper
 #   PYTHON  the interpreter that .venv is made from, the first time
 #   MNISTMP_DATA, MNISTMP_RESULTS and MNISTMP_FIGURES pass through the environment.
 
@@ -29,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON) ''; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce paper figures lab notebooks test test-faults bench lock audit clean force
+.PHONY: help setup reproduce paper figures report lab notebooks test test-faults bench lock audit clean force
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ paper: setup ## the paper's protocol on MNIST, 10 seeds; goes on from the record
 
 figures: setup ## draw the figures again from the records (PRESET=paper)
 	$(VENV)/bin/mnistmp figures --preset $(PRESET) $(ARGS)
+
+report: setup ## make one website of the notebooks in site/, to open from disk (PRESET=paper)
+	$(VENV)/bin/mnistmp report --preset $(PRESET) $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks $(ARGS)
@@ -84,7 +87,7 @@ bench: setup ## measure the training speed beside plain PyTorch
 # --strict: a package that could not be looked up is a failure, not a pass.
 lock: .venv-lock/bin/uv ## bring requirements.lock in line with pyproject.toml (ARGS=--upgrade: newest versions)
 	.venv-lock/bin/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate \
-	    --extra test --extra fast --extra dask pyproject.toml --output-file requirements.lock --quiet $(ARGS)
+	    --extra test --extra fast --extra report --extra dask pyproject.toml --output-file requirements.lock --quiet $(ARGS)
 
 audit: .venv-audit/bin/pip-audit ## look the locked packages up among the known vulnerabilities
 	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock $(ARGS)

@@ -86,6 +86,11 @@ def _notebooks_arguments(parser: argparse.ArgumentParser) -> None:
     _jobs(parser)
 
 
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    _preset(parser)
+    parser.add_argument("--out", metavar="FOLDER", help="where the website goes (default: site/ of the checkout)")
+
+
 def _latent_arguments(parser: argparse.ArgumentParser) -> None:
     _preset(parser)
     parser.add_argument("--seed", metavar="K", help="of the trainings (default: the preset's first)")
@@ -131,6 +136,7 @@ VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[
     ("table", "print Table 2 from the records and write its files", _table_arguments, verbs.table),
     ("figures", "draw the figures from the records, by executing the notebooks", _figures_arguments, verbs.figures),
     ("notebooks", "execute the committed notebooks in place and clean them", _notebooks_arguments, verbs.notebooks),
+    ("report", "make a website of the executed notebooks, to open from disk", _report_arguments, verbs.report),
     ("latent", "train and embed what Figure 3 still lacks; reproduce does so too", _latent_arguments, verbs.latent),
     ("select-weights", "a method's largest weight that keeps validation up", _weights_arguments, verbs.select_weights),
     ("ablate", "a row under other readings of the paper, one at a time", _ablate_arguments, verbs.ablate),

@@ -21,9 +21,9 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mnistmp")
 # included, count in code_version: better a version too many than a change unnoticed.
 _NOT_DECIDING = {
     "__init__", "__main__", "ablation", "attempts", "batch", "calibration", "claims", "cli", "dataset", "doctor",
-    "environment", "figures", "files", "interactive", "intervals", "latent", "notebooks", "paths", "planning", "progress",
-    "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord", "selection", "study", "unit",
-    "verbs", "weights",
+    "environment", "figures", "files", "interactive", "intervals", "latent", "notebooks", "paths", "planning",
+    "progress", "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord", "selection", "site",
+    "study", "unit", "verbs", "weights",
 }  # fmt: skip
 
 

@@ -79,6 +79,18 @@ def notebooks(args: argparse.Namespace) -> int:
     return 1 if any(outcome.problem for outcome in outcomes) else 0
 
 
+def report(args: argparse.Namespace) -> int:
+    """Make a website of the executed notebooks."""
+    from pathlib import Path
+
+    from mnistmp import paths, site
+
+    folder = Path(args.out).expanduser().absolute() if args.out else (paths.checkout() or Path.cwd()) / "site"
+    written = site.build(args.preset, folder)
+    print(f"Report:     {written[0]} ({sum(path.suffix == '.html' for path in written)} pages; open it in a browser)")
+    return 0
+
+
 def latent(args: argparse.Namespace) -> int:
     """Embed what Figure 3 shows."""
     from mnistmp import batch, latent, paths, protocol, records

@@ -6,8 +6,6 @@ import inspect
 import io
 import json
 import re
-import shutil
-import subprocess
 import zipfile
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from browser import Browser, needs_chromium
 from mnistmp import benchmark, cli, figures, interactive, latent, paths, protocol, records, reproduce, training
 from mnistmp.latent import embedding as work
 from mnistmp.latent import file, panels, picture
@@ -22,7 +21,6 @@ from mnistmp.notebooks import NotebookError
 from test_batch import record as stub_record
 
 PRESET = "digits"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture
@@ -389,7 +387,6 @@ def test_the_page_is_written_where_there_is_something_to_show(place, monkeypatch
 # Run inside the page, after its own script.
 CHECK = """<script>
 const say = (name, value) => { document.documentElement.dataset[name] = value; };
-window.addEventListener("error", event => say("errors", event.message));
 function check() {
   if (!grey) return setTimeout(check, 20);
   const panel = panels[1], box = panel.marks.getBoundingClientRect(), [x, y] = position(panel, 7);
@@ -415,20 +412,15 @@ check();
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; the page is then not tried in a browser")
+@needs_chromium
 def test_the_page_works_in_a_browser(tmp_path):
     page, made, images = page_of()
-    listen = 'addEventListener("error", event => { document.documentElement.dataset.errors = event.message; });'
-    head = f"<head><script>{listen}</script>"
-    page = page.replace("<head>", head).replace("</body>", f"{CHECK}</body>")
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr",
-               "--disable-background-networking", "--window-size=1200,1000", "--virtual-time-budget=20000",
-               f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path / 'page.html'}"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    found = dict(re.findall(r'data-([a-z]+)="([^"]*)"', re.search("<html[^>]*>", done.stdout)[0]))
-    assert "errors" not in found and found["checked"] == "yes"
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{CHECK}</body>"), encoding="utf-8")
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "page.html", 1200, 1000)
+        browser.wait("document.documentElement.dataset.checked")
+        found = browser.evaluate("({...document.documentElement.dataset})")
+    assert not browser.problems
     label, predicted = made[1].labels[7], made[1].predicted[7]
     assert found["tip"] == f"class {label}; predicted {predicted}, wrong"
     assert found["which"] == f"Digit 7 of the test set, class {label}; predicted as"
