@@ -129,12 +129,13 @@ def table(preset: str) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def to_markdown(lines: pd.DataFrame, preset: str, row: str | None = None) -> str:
-    """The ablations of one row, or of all, with what one must know to read them."""
-    if row is not None:
-        lines = lines[lines["row"] == row]
+def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
+    """The ablations of these rows, or of all, with what one must know to read them."""
+    if rows:
+        lines = lines[lines["row"].isin(rows)]
         if lines.empty:
-            return f"No ablation of {row} is recorded; `mnistmp ablate {row} --preset {preset} --seeds 0-2` trains it."
+            commands = ", ".join(f"`mnistmp ablate {row} --preset {preset} --seeds 0-2`" for row in rows)
+            return f"No other reading is recorded for preset {preset}; {commands} trains them."
     note = protocol.preset(preset).note
     text = [
         f"**Other readings, preset {preset}**",
