@@ -54,6 +54,14 @@ def calibrate(
     return 0
 
 
+def summary(seeds: str = SEEDS) -> str:
+    """What `calibrate` printed, as far as it is recorded; else how to record it. For notebooks."""
+    found = [records.find(spec, PRESET) for spec in specs(seeds)]
+    if not any(found):
+        return "The readings are not recorded here; `mnistmp calibrate` trains them."
+    return to_markdown(measure([record for record in found if record], seeds), seeds)
+
+
 def to_markdown(measured: pd.DataFrame, seeds: str = SEEDS) -> str:
     """The validation accuracies with their scores, what follows from them, and only then the test accuracies."""
     scored = scores(measured)
