@@ -39,7 +39,7 @@ def train(specs: Sequence[RunSpec], preset: str, jobs: int | None = None) -> lis
 
 
 def reuse(specs: Sequence[RunSpec], source: str, preset: str) -> None:
-    """Take over what another preset has recorded of exactly these runs.
+    """Take over what another preset has recorded of exactly these runs; other runs of that name are left alone.
 
     Raises:
         RecordError: a record there that cannot be used.
@@ -47,8 +47,9 @@ def reuse(specs: Sequence[RunSpec], source: str, preset: str) -> None:
     if source == preset or not (paths.results(source) / "runs").is_dir():
         return
     for spec in specs:
-        record = records.find(spec, source)
-        if record is not None:
+        path = records.record_path(source, spec.row, spec.seed)
+        record = records.read(path) if path.exists() else None
+        if record is not None and record.spec.key() == spec.key():
             records.save(record, preset)
 
 

@@ -53,5 +53,9 @@ def test_what_another_preset_has_recorded_is_taken_over_if_it_is_the_same_run(re
     assert records.find(there.spec, "study") == there and records.find(other, "study") is None
     study.reuse([there.spec], "nowhere", "study")
     study.reuse([there.spec], "study", "study")
-    with pytest.raises(RecordError, match="holds another run"):
-        study.reuse([protocol.spec_for("standard", 0, "digits", "float32")], "digits", "study")
+    another = protocol.spec_for("standard", 0, "digits", "float32", epochs=7)  # of the same row and seed
+    study.reuse([another], "digits", "elsewhere")
+    assert not (results / "elsewhere").exists()
+    records.record_path("digits", "standard", 0).write_text("{")
+    with pytest.raises(RecordError):
+        study.reuse([there.spec], "digits", "elsewhere")
