@@ -74,14 +74,20 @@ def readings(row: str, options: str | None = None) -> list[tuple[str, object]]:
         AblationError: an unknown name, or nothing to change.
     """
     known = _choices(protocol.row(row))
-    names = [name for name in known if name not in RUN] if options is None else [name.strip() for name in options.split(",")]
+    names = (
+        [name for name in known if name not in RUN]
+        if options is None
+        else [name.strip() for name in options.split(",")]
+    )
     unknown = [name for name in names if name not in known]
     if unknown:
         raise AblationError(f"{unknown[0]!r} is no reading of row {row}; choose from {', '.join(known)}.")
     found = [(name, value) for name in names for value in known[name][1:]]
     if not found:
         run = ", ".join(RUN)
-        raise AblationError(f"The method of row {row} has no readings of its own; name some of the run with --options: {run}.")
+        raise AblationError(
+            f"The method of row {row} has no readings of its own; name some of the run with --options: {run}."
+        )
     return found
 
 
@@ -96,7 +102,9 @@ def specs(
     for name, value in changes:
         for own in protocol.plan(preset, row, seeds, precision):
             change = {name: value} if name in RUN else {"options": {name: value}}
-            planned.append(protocol.spec_for(row, own.seed, preset, precision, row=f"{row}+{name}={_word(value)}", **change))
+            planned.append(
+                protocol.spec_for(row, own.seed, preset, precision, row=f"{row}+{name}={_word(value)}", **change)
+            )
     return planned
 
 
@@ -109,9 +117,7 @@ def table(preset: str) -> pd.DataFrame:
     found = records.load(preset, strict=False)
     lines = []
     for row in protocol.trainings():
-        changed = [
-            f"{row.id}+{name}={_word(value)}" for name, values in _choices(row).items() for value in values[1:]
-        ]
+        changed = [f"{row.id}+{name}={_word(value)}" for name, values in _choices(row).items() for value in values[1:]]
         names = [name for name in changed if name in set(found["row"])]
         runs = {name: {seed: records.read(paths.results() / file) for seed, file in
                        found.loc[found["row"] == name, ["seed", "file"]].itertuples(index=False)}
@@ -172,7 +178,9 @@ def write(lines: pd.DataFrame, text: str, preset: str) -> list[Path]:
         try:
             written.append(write_atomically(path, content))
         except OSError as error:
-            raise AblationError(f"{path} cannot be written ({error.strerror or error}); free or repair the place.") from None
+            raise AblationError(
+                f"{path} cannot be written ({error.strerror or error}); free or repair the place."
+            ) from None
     return written
 
 
@@ -182,7 +190,13 @@ def _choices(row: Row) -> dict[str, list]:
     hints = get_type_hints(cls.__init__)
     choices: dict[str, list] = {}
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
-        values = get_args(hints[name]) if get_origin(hints[name]) is Literal else (True, False) if hints[name] is bool else ()
+        values = (
+            get_args(hints[name])
+            if get_origin(hints[name]) is Literal
+            else (True, False)
+            if hints[name] is bool
+            else ()
+        )
         own = row.options.get(name, parameter.default)
         if values:
             choices[name] = [own, *(value for value in values if value != own)]
@@ -197,7 +211,11 @@ def _summary(runs: Sequence[RunRecord]) -> tuple:
         epoch = run.history[select([entry["val_correct"] for entry in run.history], run.val_total)]
         val.append(100 * epoch["val_correct"] / run.val_total)
         test.append(100 * epoch["test_correct"] / run.test_total)
-    moments = [value for part in (val, test) for value in (pd.Series(part, dtype=float).mean(), pd.Series(part, dtype=float).std())]
+    moments = [
+        value
+        for part in (val, test)
+        for value in (pd.Series(part, dtype=float).mean(), pd.Series(part, dtype=float).std())
+    ]
     return len(done), *moments, len(runs) - len(done)
 
 

@@ -129,7 +129,7 @@ def to_markdown(comparisons: pd.DataFrame) -> str:
     lines = [
         f"Differences in percentage points over n = {seeds} shared seeds, with the 95 % interval of a paired t test; "
         f"p after Holm's correction for all {len(comparisons)} comparisons. Of several comparisons the one is shown that "
-        f"the verdict rests on. \"Marginally\" and \"barely\" are taken as less than {MARGINALLY:g} points apart.",
+        f'the verdict rests on. "Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart.',
         "",
         "| the paper says | verdict | compared | paper | ours [95 % CI] | p |",
         "|---|---|---|---:|---:|---:|",
@@ -142,7 +142,14 @@ def to_markdown(comparisons: pd.DataFrame) -> str:
             compared += f" (of {line.comparisons})"
         if shown.split == "val":
             compared += ", validation"
-        cells = [f"{line.claim} ({line.where})", line.verdict, compared, f"{shown.paper:+.1f}", _shown(shown), _p(shown.p_adjusted)]
+        cells = [
+            f"{line.claim} ({line.where})",
+            line.verdict,
+            compared,
+            f"{shown.paper:+.1f}",
+            _shown(shown),
+            _p(shown.p_adjusted),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
@@ -161,7 +168,9 @@ def write(comparisons: pd.DataFrame, preset: str) -> list[Path]:
         try:
             written.append(write_atomically(path, content))
         except OSError as error:
-            raise ReportError(f"{path} cannot be written ({error.strerror or error}); free or repair the place.") from None
+            raise ReportError(
+                f"{path} cannot be written ({error.strerror or error}); free or repair the place."
+            ) from None
     return written
 
 

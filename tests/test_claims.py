@@ -30,7 +30,10 @@ def test_hardly_differing_is_two_one_sided_tests(shift, inside):
     *_, p, for_claim = claims.paired(list(differences), within=5.0)
     above = stats.ttest_1samp(differences, -5, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, 5, alternative="less").pvalue
-    outside = 2 * stats.ttest_1samp(differences, math.copysign(5, shift), alternative="greater" if shift > 0 else "less").pvalue
+    outside = (
+        2
+        * stats.ttest_1samp(differences, math.copysign(5, shift), alternative="greater" if shift > 0 else "less").pvalue
+    )
     assert for_claim == inside and p == pytest.approx(max(above, below) if inside else outside, rel=1e-9)
 
 

@@ -43,7 +43,9 @@ def some_batches(splits):
     return [order[0], order[1], order[-1]]
 
 
-@pytest.mark.parametrize("row, precision", [*((row, "bfloat16") for row in BY_METHOD.values()), ("standard", "float32")])
+@pytest.mark.parametrize(
+    "row, precision", [*((row, "bfloat16") for row in BY_METHOD.values()), ("standard", "float32")]
+)
 def test_recorded_steps_equal_eager_ones(row, precision):
     results = []
     for recorded in (True, False):
@@ -79,7 +81,9 @@ def test_a_step_that_cannot_be_captured_is_run_piece_by_piece():
 
     method, optimizer, splits = parts("dropout")
     before = [w.clone() for w in optimizer.weights], method.generator.get_state()
-    with pytest.warns(UserWarning, match=r"Dropout cannot be captured .*\(operation not permitted when stream is capturing\)"):
+    with pytest.warns(
+        UserWarning, match=r"Dropout cannot be captured .*\(operation not permitted when stream is capturing\)"
+    ):
         assert graph.recorded(method, optimizer, splits, refuse) is None
     assert all(torch.equal(a, b) for a, b in zip(before[0], optimizer.weights))
     assert torch.equal(before[1], method.generator.get_state())
