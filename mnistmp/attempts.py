@@ -63,17 +63,26 @@ def attempt(unit: Unit, batch: str, progress: str, environment: Mapping[str, str
     Args:
         batch: name of the batch, for `stop`.
         progress: file for the progress of its trainings; that it exists says that the unit began.
-        environment: variables beside those of this process.
+        environment: variables beside those of this process; they also say where results are.
     """
     clock = time.monotonic()
     with contextlib.suppress(OSError):
         Path(progress).touch()
-    try:
-        outcome = _attempt(unit, batch, progress, environment)
-    except OSError as error:  # a full disk, a folder that is gone
-        place = paths.results(unit.preset)
-        outcome = Outcome(unit, f"{error.strerror or error} ({error.filename or place})", place)
+    with paths.as_told(environment):
+        try:
+            outcome = _attempt(unit, batch, progress, environment)
+        except OSError as error:  # a full disk, a folder that is gone
+            place = paths.results(unit.preset)
+            outcome = Outcome(unit, f"{error.strerror or error} ({error.filename or place})", place)
     return Outcome(**{**vars(outcome), "seconds": time.monotonic() - clock})
+
+
+def settled(unit: Unit, problem: str) -> Outcome:
+    """The outcome of a unit that was lost sight of: done if all that it promised is recorded, else the problem."""
+    results, unrecorded = _recorded(unit)
+    if unit.specs and not unit.target and not unrecorded:
+        return Outcome(unit, results=results)
+    return Outcome(unit, problem, results=results)
 
 
 def stop(batch: str) -> None:

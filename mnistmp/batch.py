@@ -14,7 +14,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -41,7 +41,8 @@ def run_units(
     Args:
         jobs: how many at a time.
         executor: anything with concurrent.futures' `submit`, also of a cluster whose machines share
-            the results folder; None is a pool of threads here, each waiting for its unit's process.
+            the results folder, then with `stop` and `settle` (see `cluster.py`); None is a pool of
+            threads here, each waiting for its unit's process.
         precision: what the notebooks train at.
         what: what units without trainings are called in the progress line.
 
@@ -69,15 +70,14 @@ def run_units(
             except queue.Empty:
                 progress.tick()
                 continue
-            error = future.exception()  # of the engine: a lost worker; units do not raise
-            outcomes.append(Outcome(futures[future], f"{type(error).__name__}: {error}") if error else future.result())
+            outcomes.append(_outcome(future, futures[future]))
             progress.tick()
             progress.finished(outcomes[-1])
     except BaseException:
         with _no_second_interrupt():
+            getattr(executor, "stop", attempts.stop)(batch)
             for future in futures:
                 future.cancel()
-            attempts.stop(batch)
             progress.close()
             if executor is None:
                 pool.shutdown()
@@ -86,6 +86,8 @@ def run_units(
     progress.close()
     if executor is None:
         pool.shutdown()
+    elif hasattr(executor, "settle"):
+        executor.settle(outcomes)
     _remove(folder)
     return outcomes
 
@@ -123,6 +125,17 @@ def default_jobs() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
+
+
+def _outcome(future: Future, unit: Unit) -> Outcome:
+    # Units do not raise. An error is the engine's, such as a lost worker, and says nothing about what was recorded.
+    try:
+        return future.result()
+    except CancelledError:
+        reason = "the connection to the executor was lost"
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+    return attempts.settled(unit, reason)
 
 
 @contextmanager

@@ -58,6 +58,8 @@ def _work(parser: argparse.ArgumentParser) -> None:
     _what(parser)
     _jobs(parser)
     parser.add_argument("--shard", metavar="I/N", help="only every N-th run, from I = 0 on; for arrays of jobs")
+    parser.add_argument("--executor", default="local", metavar="NAME", help="local (default), or dask: a cluster")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
     parser.add_argument("--dry-run", action="store_true", help="list the units and how long they take; do nothing")
 
 

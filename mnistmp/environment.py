@@ -20,10 +20,10 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mnistmp")
 # Parts of the package that show, plan or keep results without deciding them. All others, new ones
 # included, count in code_version: better a version too many than a change unnoticed.
 _NOT_DECIDING = {
-    "__init__", "__main__", "ablation", "attempts", "batch", "calibration", "claims", "cli", "dataset", "doctor",
-    "environment", "figures", "files", "interactive", "intervals", "latent", "notebooks", "paths", "planning",
-    "progress", "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord", "selection", "site",
-    "study", "unit", "verbs", "weights",
+    "__init__", "__main__", "ablation", "attempts", "batch", "calibration", "claims", "cli", "cluster", "dataset",
+    "doctor", "environment", "figures", "files", "interactive", "intervals", "latent", "notebooks", "paths",
+    "planning", "probe", "progress", "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord",
+    "selection", "site", "study", "unit", "verbs", "weights",
 }  # fmt: skip
 
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
+
+_elsewhere: ContextVar[Mapping[str, str]] = ContextVar("places of another process", default={})
 
 
 class PathError(ValueError):
@@ -47,6 +52,16 @@ def notebooks() -> Path:
     return (checkout() or Path.cwd()) / "notebooks"
 
 
+@contextmanager
+def as_told(variables: Mapping[str, str]) -> Iterator[None]:
+    """Within this, in this thread alone, places are those that another process names by its variables."""
+    token = _elsewhere.set(variables)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
 def plain_name(name: str, what: str) -> str:
     """`name` if it is safe as one part of a path; PathError says how it must be otherwise."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -56,8 +71,16 @@ def plain_name(name: str, what: str) -> str:
     return name
 
 
+def shown(path: Path) -> str:
+    """A path as one would type it: relative to the current folder where it lies in there."""
+    try:
+        return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+    except OSError:  # the current folder is gone
+        return str(path)
+
+
 def _place(variable: str, folder: str, preset: str | None) -> Path:
-    override = os.environ.get(variable)  # an empty value counts as none
+    override = _elsewhere.get().get(variable) or os.environ.get(variable)  # an empty value counts as none
     place = _folder(override, variable) if override else (checkout() or Path.cwd()) / folder
     return place if preset is None else place / plain_name(preset, "preset")
 

@@ -168,7 +168,7 @@ class Progress:
         training = sum(n * (seconds[row] / seen[row] if seen[row] else usual) for row, n in left.items())
         units = len(self.units) - self.finished_units
         beside = self.overhead / self.finished_units if self.finished_units else OVERHEAD
-        return (training + beside * max(units - running / 2, 0)) / max(min(self.jobs, units), 1)
+        return (training + beside * max(units - running / 2, 0)) / max(min(max(self.jobs, running), units), 1)
 
     def _write(self, status: str) -> None:
         if not self.live:

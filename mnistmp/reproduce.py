@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Job:
         table: the records there are, see `records.load`.
         folder: of the notebooks; None to train without.
         part: a shard of the whole, after which nothing is shown yet.
+        executor: a cluster, see `cluster.connected`; None for this machine.
     """
 
     preset: str
@@ -39,6 +41,7 @@ class Job:
     table: pd.DataFrame
     folder: Path | None
     part: bool
+    executor: Executor | None = None
 
     @property
     def precision(self) -> str | None:
@@ -54,28 +57,32 @@ def prepare(
     precision: str | None = None,
     shard: str | None = None,
     folder: Path | None = None,
+    executor: Executor | None = None,
 ) -> Job:
     """Plan, and check all that can be checked before hours of work.
 
     Args:
         preset, rows, seeds, precision, shard: see `planning.plan`.
-        jobs: units at a time; None for as many as suit the machine.
+        jobs: units at a time on this machine; None for as many as suit it.
         folder: of the notebooks; None to train without.
+        executor: a cluster, see `cluster.connected`; None for this machine.
 
     Raises:
         ValueError: of our own kinds, one sentence: bad input, an unusable record, a missing notebook.
     """
     if jobs is not None and jobs < 1:
         raise planning.BatchError(f"jobs is {jobs}; at least one unit must run at a time, so give 1 or more.")
+    if jobs is not None and executor is not None:
+        raise planning.BatchError("--jobs is for this machine; a cluster takes a unit per thread of its workers.")
     specs = planning.plan(preset, rows, seeds, precision, shard)
     table = records.load(preset)
     todo = planning.missing(specs, preset, table)
-    jobs = jobs or batch.default_jobs()
+    jobs = jobs or (batch.default_jobs() if executor is None else max(executor.slots(), 1))
     units = planning.plan_units(todo, preset, jobs, folder)
     if folder is not None:
         notebooks.find(folder)
     figure3 = _figure3(preset, specs, folder) if folder is not None and shard is None else []
-    return Job(preset, rows, jobs, specs, todo, units, figure3, table, folder, shard is not None)
+    return Job(preset, rows, jobs, specs, todo, units, figure3, table, folder, shard is not None, executor)
 
 
 def dry_run(job: Job) -> int:
@@ -97,7 +104,7 @@ def train(job: Job) -> list[Outcome]:
     for dataset in sorted({spec.dataset for spec in job.todo}):
         data.load(dataset)  # once, before many processes ask for it at the same time
     print(_opening(job), flush=True)
-    return batch.run_units(job.units, job.jobs, precision=job.precision)
+    return batch.run_units(job.units, job.jobs, executor=job.executor, precision=job.precision)
 
 
 def run(job: Job) -> int:
@@ -112,18 +119,18 @@ def reproduce(job: Job) -> int:
         code = _close(job, outcomes)
         print(f"This was a part; the same command without --shard makes notebooks, figures and tables of {job.preset}.")
         return code
-    problems = []
+    asked, problems = (job.preset, job.rows, job.folder, job.jobs), []
     for what, step in (
         ("Figure 3 could not be prepared", lambda: outcomes.extend(embed(job))),
-        ("The notebooks could not be executed", lambda: outcomes.extend(show(job.preset, job.rows, job.folder, job.jobs))),
+        ("The notebooks could not be executed", lambda: outcomes.extend(show(*asked, executor=job.executor))),
         ("The table could not be written", lambda: table(job.preset)),
     ):
         try:
             step()
         except (OSError, ValueError) as error:  # after hours of work: say it, go on, and say where the rest is
             problems.append(f"{what}: {str(error).splitlines()[0]}")
-    print(f"Figures:    {_relative(paths.figures(job.preset))}")
-    print(f"Notebooks:  {_relative(paths.results(job.preset) / 'notebooks')}")
+    print(f"Figures:    {paths.shown(paths.figures(job.preset))}")
+    print(f"Notebooks:  {paths.shown(paths.results(job.preset) / 'notebooks')}")
     code = _close(job, outcomes)
     for problem in problems:
         print(problem)
@@ -137,10 +144,10 @@ def embed(job: Job) -> list[Outcome]:
     due = [unit for unit in job.figure3 if recorded.issuperset(unit.specs)]
     if due:
         print(f"{len(due)} networks are trained once more for Figure 3.", flush=True)
-    return batch.run_units(due, job.jobs, precision=job.precision)
+    return batch.run_units(due, job.jobs, executor=job.executor, precision=job.precision)
 
 
-def show(preset: str, rows: str, folder: Path, jobs: int, *, again: bool = False) -> list[Outcome]:
+def show(preset: str, rows: str, folder: Path, jobs: int, *, again=False, executor=None) -> list[Outcome]:
     """Execute, with what is recorded, the notebooks that are out of date, or all of them."""
     units = notebooks.recorded_units(folder, preset, rows)
     due = list(units) if again else notebooks.out_of_date(units, preset)
@@ -148,7 +155,7 @@ def show(preset: str, rows: str, folder: Path, jobs: int, *, again: bool = False
         return []
     print(f"Executing {len(due)} of {len(units)} notebooks to show what is recorded.", flush=True)
     marks = notebooks.fingerprints(due, preset)
-    outcomes = batch.run_units(due, jobs)
+    outcomes = batch.run_units(due, jobs, executor=executor)
     try:
         notebooks.remember({o.unit.label: marks[o.unit.label] for o in outcomes if not o.problem}, preset)
     except OSError as error:
@@ -174,9 +181,9 @@ def table(preset: str) -> tuple[str, str]:
     text = report.to_markdown(table2, preset)
     print("\n" + _aligned(text))
     files = report.write(table2, preset)
-    print(f"Table:      {', '.join(_relative(path) for path in files.values())}")
+    print(f"Table:      {', '.join(paths.shown(path) for path in files.values())}")
     comparisons = claims.compare(found)
-    print(f"Claims:     {', '.join(_relative(path) for path in claims.write(comparisons, preset))}")
+    print(f"Claims:     {', '.join(paths.shown(path) for path in claims.write(comparisons, preset))}")
     return text, claims.to_markdown(comparisons)
 
 
@@ -211,7 +218,7 @@ def _opening(job: Job) -> str:
 
 def _close(job: Job, outcomes: Sequence[Outcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.problem]
-    where = _relative(paths.results(job.preset))
+    where = paths.shown(paths.results(job.preset))
     try:
         left = len(planning.missing(job.specs, job.preset))
         print(f"{len(job.specs) - left} of {len(job.specs)} trainings are recorded in {where}.")
@@ -221,7 +228,7 @@ def _close(job: Job, outcomes: Sequence[Outcome]) -> int:
     if failed:
         print(f"{len(failed)} of {len(outcomes)} units failed; the same command tries them again:")
         for outcome in failed:
-            where = f", see {_relative(outcome.look)}" if outcome.look else ""
+            where = f", see {paths.shown(outcome.look)}" if outcome.look else ""
             print(f"  {outcome.unit.label}: {outcome.problem}{where}")
     return 1 if failed or left else 0
 
@@ -238,10 +245,3 @@ def _aligned(markdown: str) -> str:
         elif set("".join(line)) - set("-: "):  # not the rule below the head
             shown.append("  ".join(cell.strip().ljust(width) for cell, width in zip(line, widths)).rstrip())
     return "\n".join(shown)
-
-
-def _relative(path: Path) -> str:
-    try:
-        return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
-    except OSError:  # the current folder is gone
-        return str(path)

@@ -12,18 +12,20 @@ import sys
 
 def reproduce(args: argparse.Namespace) -> int:
     """Train by notebooks, then make notebooks, figures and tables of what is recorded."""
-    from mnistmp import paths, reproduce
+    from mnistmp import cluster, paths, reproduce
 
-    job = reproduce.prepare(**_asked(args), folder=paths.notebooks())
-    return reproduce.dry_run(job) if args.dry_run else reproduce.reproduce(job)
+    with cluster.connected(args.executor, args.scheduler) as executor:
+        job = reproduce.prepare(**_asked(args), folder=paths.notebooks(), executor=executor)
+        return reproduce.dry_run(job) if args.dry_run else reproduce.reproduce(job)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train without notebooks."""
-    from mnistmp import reproduce
+    from mnistmp import cluster, reproduce
 
-    job = reproduce.prepare(**_asked(args))
-    return reproduce.dry_run(job) if args.dry_run else reproduce.run(job)
+    with cluster.connected(args.executor, args.scheduler) as executor:
+        job = reproduce.prepare(**_asked(args), executor=executor)
+        return reproduce.dry_run(job) if args.dry_run else reproduce.run(job)
 
 
 def status(args: argparse.Namespace) -> int:

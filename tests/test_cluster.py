@@ -1,0 +1,224 @@
+"""The cluster: what is refused, and a real one of two workers on this machine, one of which is killed.
+
+The notebooks are test_batch's stubs: kernels and processes are real, trainings are not.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import Future
+
+import psutil
+import psutil
+import pytest
+
+from mnistmp import attempts, batch, cli, cluster, environment, paths, planning, records, reproduce
+from mnistmp.attempts import Outcome
+from stub_runs import PRESET, record, specs_of
+from test_batch import ROOT, finished, place, processes_in, run, units_of, wait_for  # noqa: F401
+
+ROWS = "standard,jigsaw,rsc,rcl-inf"
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """A scheduler and two worker processes with one thread each."""
+    distributed = pytest.importorskip("distributed")
+    folder = tmp_path_factory.mktemp("dask")
+    with distributed.LocalCluster(
+        n_workers=2, processes=True, threads_per_worker=1, host="127.0.0.1",
+        dashboard_address="127.0.0.1:0", local_directory=folder, silence_logs="CRITICAL",
+    ) as started, distributed.Client(started, set_as_default=False) as client:  # fmt: skip
+        yield client
+
+
+@pytest.fixture
+def arguments(place, workers, monkeypatch):  # noqa: F811
+    """The command's arguments that lead to those workers, which know the stubs of this test."""
+    stub = os.environ["STUB"]
+    workers.run(lambda: os.environ.update(STUB=stub))
+    monkeypatch.setattr(paths, "notebooks", lambda: place.notebooks)
+    return ["--precision", "float32", "--seeds", "0", "--executor", "dask", "--scheduler", workers.scheduler.address]
+
+
+def pids(workers):
+    return set(workers.run(os.getpid).values())
+
+
+def left_running(place):  # noqa: F811
+    """Units and kernels, not the workers, which may have inherited this test's environment."""
+    found = []
+    for process in processes_in(place.folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if {"mnistmp.unit", "ipykernel_launcher"} & set(process.cmdline()):
+                found.append(process)
+    return found
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--executor", "spark"], "There is no executor 'spark'; choose one of local, dask."),
+        (["--executor", "dask"], "--executor dask needs a scheduler; give --scheduler ADDRESS"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "--scheduler is for a cluster; add --executor dask, or leave it out."),
+        (["--scheduler", ""], "--scheduler is for a cluster"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["reproduce", "run"])
+def test_arguments_that_do_not_fit_together(place, capsys, verb, given, words):  # noqa: F811
+    assert cli.main([verb, *given]) == 2
+    assert words in capsys.readouterr().err
+    assert not (place.folder / "results").exists()
+
+
+def test_without_the_extra(place, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert cli.main(["run", "--executor", "dask", "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    sentence = capsys.readouterr().err
+    assert "needs the package distributed" in sentence and "pip install 'mnistmp[dask]'" in sentence
+
+
+@pytest.mark.dask
+@pytest.mark.parametrize("server", ["nobody", "silent", "nonsense"])
+def test_a_scheduler_that_does_not_answer(place, capsys, monkeypatch, server):  # noqa: F811
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        if server == "silent":
+            port.listen()
+        address = "tcp//nowhere" if server == "nonsense" else f"tcp://127.0.0.1:{port.getsockname()[1]}"
+        assert cli.main(["reproduce", "--executor", "dask", "--scheduler", address]) == 2
+    err = capsys.readouterr().err
+    assert f"mnistmp: No dask scheduler answers at {address} (" in err and "or correct --scheduler.\n" in err
+    assert not (place.folder / "results").exists()
+
+
+def test_jobs_are_no_matter_of_a_cluster(place):  # noqa: F811
+    with pytest.raises(planning.BatchError, match="--jobs is for this machine"):
+        reproduce.prepare(PRESET, jobs=2, executor=object())
+
+
+def test_a_worker_that_sees_another_folder_or_has_other_code(place, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(cluster, "VISIBLE", 0.0)
+    (unit,) = units_of(place, "rsc")
+    code, done = environment.code_version(), Outcome(unit, results=("done",))
+
+    def begin(code, folder):
+        return cluster._begin(code, lambda *_: done, unit, "batch", str(folder / "0.jsonl"), {})
+
+    assert begin(code, place.folder) == done
+    assert "does not see" in begin(code, place.folder / "nowhere").problem
+    assert "has another mnistmp" in begin("0" * 12, place.folder).problem
+
+
+# ---- records decide ----
+
+
+class Lossy:
+    """An executor that loses every unit, some of them after their runs were recorded."""
+
+    def __init__(self, error, recorded=()):
+        self.error, self.recorded, self.settled = error, recorded, []
+
+    def submit(self, function, unit, *_):
+        future = Future()
+        if unit.rows in self.recorded:
+            records.save(record(*unit.specs), PRESET)
+        if self.error is None:
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        else:
+            future.set_exception(self.error)
+        return future
+
+    def settle(self, outcomes):
+        self.settled = outcomes
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [(RuntimeError("lost 4 times. And more"), "RuntimeError: lost 4 times"),
+     (None, "the connection to the executor was lost")],
+)  # fmt: skip
+def test_what_is_recorded_is_done_whatever_the_engine_says(place, error, words):  # noqa: F811
+    executor = Lossy(error, recorded=["rsc"])
+    outcomes, shown = run(units_of(place, "rsc,standard"), executor=executor)
+    assert outcomes["rsc"].problem is None and outcomes["rsc"].results == ("val 84.7 test 26.4",)
+    assert outcomes["standard"].problem == words
+    assert executor.settled == list(outcomes.values())
+
+
+def test_settling_waits_for_records_that_are_not_seen_yet(place, monkeypatch):  # noqa: F811
+    unit, failed = units_of(place, "rsc,standard")
+    slept = []
+
+    def sleep(seconds):  # the record comes into sight meanwhile
+        slept.append(seconds)
+        records.save(record(*unit.specs), PRESET)
+
+    monkeypatch.setattr(cluster.time, "sleep", sleep)
+    outcomes = [Outcome(unit), Outcome(failed, "no luck")]
+    cluster.Dask.settle(None, outcomes)
+    cluster.Dask.settle(None, outcomes)
+    assert len(slept) == 1
+    monkeypatch.setattr(cluster, "VISIBLE", 0.0)
+    cluster.Dask.settle(None, [Outcome(failed)])  # never seen: the caller counts what is missing
+
+
+# ---- two real workers ----
+
+
+@pytest.mark.dask
+@pytest.mark.faults
+def test_a_killed_worker_costs_no_run_and_doubles_none(place, workers, arguments, capsys):  # noqa: F811
+    records.save(record(*specs_of("standard")), PRESET)  # by a run on one machine
+    before, started = finished(place), pids(workers)
+    # The kernel of one run ends the worker above it, the first time: kernel < unit < worker.
+    place.fault.set("jigsaw", 'first = stub / "killed"\nimport psutil\nif not first.exists():\n    first.touch()\n'
+                    "    psutil.Process().parent().parent().kill()\n    time.sleep(600)")  # fmt: skip
+    assert cli.main(["reproduce", "--rows", ROWS, "--shard", "0/1", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 4 trainings recorded, 3 to do in 3 units of papermill, 2 at a time" in out
+    assert "4 of 4 trainings are recorded" in out and "FAILED" not in out
+    assert (place.folder / "stub/killed").exists() and len(started & pids(workers)) == 1
+
+    after = finished(place)
+    assert after.pop("standard/seed-0.json") == before["standard/seed-0.json"]
+    assert set(after) == {f"{row}/seed-0.json" for row in ROWS.split(",")[1:]}
+    for name, (content, _) in after.items():
+        assert content == (place.folder / "stub" / name).read_bytes()
+    wait_for(lambda: not left_running(place), 30)  # not even those of the killed worker
+
+    written = finished(place)
+    assert cli.main(["run", "--rows", ROWS, *arguments]) == 0  # nothing is done twice
+    assert "nothing to train" in capsys.readouterr().out and finished(place) == written
+
+
+@pytest.mark.dask
+@pytest.mark.faults
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interruption_cancels_what_waits_and_ends_what_runs(place, workers, arguments):  # noqa: F811
+    for row in ROWS.split(","):
+        place.fault.set(row, f'(stub / "begun-{row}").touch(); time.sleep(600)')
+    code = f"import sys; from mnistmp import cli, paths; from pathlib import Path; " \
+           f"paths.notebooks = lambda: Path({str(place.notebooks)!r}); sys.exit(cli.main(sys.argv[1:]))"  # fmt: skip
+    command = [sys.executable, "-c", code, "reproduce", "--rows", ROWS, *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: len(list(place.folder.glob("stub/begun-*"))) == 2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and err == f"\nmnistmp: {cli.INTERRUPTION}\n"
+    wait_for(lambda: not left_running(place), 30)
+    wait_for(lambda: not workers.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)), 30)
+    assert len(list(place.folder.glob("stub/begun-*"))) == 2 and not finished(place)
+    wait_for(lambda: not place.attempts.exists(), 30)  # an interrupted unit did not fail
