@@ -1,13 +1,12 @@
 """The cluster: what is refused, and a real one of two workers on this machine, one of which is killed.
 
-The notebooks are test_batch's stubs: kernels and processes are real, trainings are not.
+The notebooks are stub_sweep's: kernels and processes are real, trainings are not.
 """
 
 import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 from concurrent.futures import Future
 
@@ -18,7 +17,7 @@ import pytest
 from mnistmp import attempts, batch, cli, cluster, environment, paths, planning, records, reproduce
 from mnistmp.attempts import Outcome
 from stub_runs import PRESET, record, specs_of
-from test_batch import ROOT, finished, place, processes_in, run, units_of, wait_for  # noqa: F401
+from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
 ROWS = "standard,jigsaw,rsc,rcl-inf"
 
@@ -36,7 +35,7 @@ def workers(tmp_path_factory):
 
 
 @pytest.fixture
-def arguments(place, workers, monkeypatch):  # noqa: F811
+def arguments(place, workers, monkeypatch):
     """The command's arguments that lead to those workers, which know the stubs of this test."""
     stub = os.environ["STUB"]
     workers.run(lambda: os.environ.update(STUB=stub))
@@ -48,7 +47,7 @@ def pids(workers):
     return set(workers.run(os.getpid).values())
 
 
-def left_running(place):  # noqa: F811
+def left_running(place):
     """Units and kernels, not the workers, which may have inherited this test's environment."""
     found = []
     for process in processes_in(place.folder):
@@ -71,13 +70,13 @@ def left_running(place):  # noqa: F811
     ],
 )
 @pytest.mark.parametrize("verb", ["reproduce", "run"])
-def test_arguments_that_do_not_fit_together(place, capsys, verb, given, words):  # noqa: F811
+def test_arguments_that_do_not_fit_together(place, capsys, verb, given, words):
     assert cli.main([verb, *given]) == 2
     assert words in capsys.readouterr().err
     assert not (place.folder / "results").exists()
 
 
-def test_without_the_extra(place, capsys, monkeypatch):  # noqa: F811
+def test_without_the_extra(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert cli.main(["run", "--executor", "dask", "--scheduler", "tcp://127.0.0.1:1"]) == 2
     sentence = capsys.readouterr().err
@@ -86,7 +85,7 @@ def test_without_the_extra(place, capsys, monkeypatch):  # noqa: F811
 
 @pytest.mark.dask
 @pytest.mark.parametrize("server", ["nobody", "silent", "nonsense"])
-def test_a_scheduler_that_does_not_answer(place, capsys, monkeypatch, server):  # noqa: F811
+def test_a_scheduler_that_does_not_answer(place, capsys, monkeypatch, server):
     pytest.importorskip("distributed")
     monkeypatch.setattr(cluster, "CONNECT", 0.5)
     with socket.socket() as port:
@@ -100,12 +99,12 @@ def test_a_scheduler_that_does_not_answer(place, capsys, monkeypatch, server):  
     assert not (place.folder / "results").exists()
 
 
-def test_jobs_are_no_matter_of_a_cluster(place):  # noqa: F811
+def test_jobs_are_no_matter_of_a_cluster(place):
     with pytest.raises(planning.BatchError, match="--jobs is for this machine"):
         reproduce.prepare(PRESET, jobs=2, executor=object())
 
 
-def test_a_worker_that_sees_another_folder_or_has_other_code(place, monkeypatch):  # noqa: F811
+def test_a_worker_that_sees_another_folder_or_has_other_code(place, monkeypatch):
     monkeypatch.setattr(cluster, "VISIBLE", 0.0)
     (unit,) = units_of(place, "rsc")
     code, done = environment.code_version(), Outcome(unit, results=("done",))
@@ -147,7 +146,7 @@ class Lossy:
     [(RuntimeError("lost 4 times. And more"), "RuntimeError: lost 4 times"),
      (None, "the connection to the executor was lost")],
 )  # fmt: skip
-def test_what_is_recorded_is_done_whatever_the_engine_says(place, error, words):  # noqa: F811
+def test_what_is_recorded_is_done_whatever_the_engine_says(place, error, words):
     executor = Lossy(error, recorded=["rsc"])
     outcomes, shown = run(units_of(place, "rsc,standard"), executor=executor)
     assert outcomes["rsc"].problem is None and outcomes["rsc"].results == ("val 84.7 test 26.4",)
@@ -155,7 +154,7 @@ def test_what_is_recorded_is_done_whatever_the_engine_says(place, error, words):
     assert executor.settled == list(outcomes.values())
 
 
-def test_settling_waits_for_records_that_are_not_seen_yet(place, monkeypatch):  # noqa: F811
+def test_settling_waits_for_records_that_are_not_seen_yet(place, monkeypatch):
     unit, failed = units_of(place, "rsc,standard")
     slept = []
 
@@ -177,9 +176,10 @@ def test_settling_waits_for_records_that_are_not_seen_yet(place, monkeypatch):  
 
 @pytest.mark.dask
 @pytest.mark.faults
-def test_a_killed_worker_costs_no_run_and_doubles_none(place, workers, arguments, capsys):  # noqa: F811
+def test_a_killed_worker_costs_no_run_and_doubles_none(place, workers, arguments, capsys, ledger, fault_table):
     records.save(record(*specs_of("standard")), PRESET)  # by a run on one machine
     before, started = finished(place), pids(workers)
+    ledger.look()
     # The kernel of one run ends the worker above it, the first time: kernel < unit < worker.
     place.fault.set("jigsaw", 'first = stub / "killed"\nimport psutil\nif not first.exists():\n    first.touch()\n'
                     "    psutil.Process().parent().parent().kill()\n    time.sleep(600)")  # fmt: skip
@@ -196,6 +196,8 @@ def test_a_killed_worker_costs_no_run_and_doubles_none(place, workers, arguments
         assert content == (place.folder / "stub" / name).read_bytes()
     wait_for(lambda: not left_running(place), 30)  # not even those of the killed worker
 
+    message = next(line for line in out.splitlines() if "4 of 4" in line)
+    fault_table.add("a worker of a dask cluster killed in mid-run", message, ledger)
     written = finished(place)
     assert cli.main(["run", "--rows", ROWS, *arguments]) == 0  # nothing is done twice
     assert "nothing to train" in capsys.readouterr().out and finished(place) == written
@@ -204,13 +206,12 @@ def test_a_killed_worker_costs_no_run_and_doubles_none(place, workers, arguments
 @pytest.mark.dask
 @pytest.mark.faults
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_an_interruption_cancels_what_waits_and_ends_what_runs(place, workers, arguments):  # noqa: F811
-    for row in ROWS.split(","):
+def test_an_interruption_cancels_what_waits_and_ends_what_runs(place, workers, arguments, ledger, fault_table):
+    records.save(record(*specs_of("standard")), PRESET)
+    ledger.look()
+    for row in ROWS.split(",")[1:]:
         place.fault.set(row, f'(stub / "begun-{row}").touch(); time.sleep(600)')
-    code = f"import sys; from mnistmp import cli, paths; from pathlib import Path; " \
-           f"paths.notebooks = lambda: Path({str(place.notebooks)!r}); sys.exit(cli.main(sys.argv[1:]))"  # fmt: skip
-    command = [sys.executable, "-c", code, "reproduce", "--rows", ROWS, *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start(place, "reproduce", "--rows", ROWS, *arguments)
     try:
         wait_for(lambda: len(list(place.folder.glob("stub/begun-*"))) == 2)
         process.send_signal(signal.SIGINT)
@@ -220,5 +221,6 @@ def test_an_interruption_cancels_what_waits_and_ends_what_runs(place, workers, a
     assert process.returncode == 130 and err == f"\nmnistmp: {cli.INTERRUPTION}\n"
     wait_for(lambda: not left_running(place), 30)
     wait_for(lambda: not workers.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)), 30)
-    assert len(list(place.folder.glob("stub/begun-*"))) == 2 and not finished(place)
+    assert len(list(place.folder.glob("stub/begun-*"))) == 2
+    fault_table.add("Ctrl-C while a dask cluster works", err, ledger)
     wait_for(lambda: not place.attempts.exists(), 30)  # an interrupted unit did not fail
