@@ -82,9 +82,9 @@ class RecordedSteps:
 
     def _step(self, index: torch.Tensor) -> None:
         loss, terms = self.method.loss(*self.splits.batch("train", index))
-        self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.optimizer.zero_grad()  # afterwards: a capture then allocates its gradients itself, in the graph's own memory
         for name, value in {"loss": loss, **terms}.items():
             value = value.detach().double()
             if name not in self.sums:  # while warming up, so that its memory is not the graph's
@@ -108,8 +108,9 @@ def recorded(method: Method, optimizer: SGD, splits: Splits, record=None) -> Rec
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         warnings.warn(
-            f"One step of {type(method).__name__} cannot be captured as a GPU graph and is run piece by piece, which is slower "
-            f"({reason}); its loss should be free of .item(), of branches on tensor values and of shapes that depend on them.",
+            f"One step of {type(method).__name__} cannot be captured as a GPU graph and is run piece by piece, which is "
+            f"slower ({reason}); its loss should be free of .item(), of branches on tensor values and of shapes that "
+            f"depend on them.",
             stacklevel=2,
         )
         optimizer.reset(weights)

@@ -46,7 +46,8 @@ class SGD:
     def reset(self, weights: list[torch.Tensor]) -> None:
         """Start again from these float32 weights without momentum; everything stays at its address in memory."""
         self.load_weights(weights)
-        for momentum in self.momenta if self.flat else (s.get("momentum_buffer") for s in self.optimizer.state.values()):
+        states = [] if self.flat else self.optimizer.state.values()
+        for momentum in self.momenta if self.flat else [state.get("momentum_buffer") for state in states]:
             if momentum is not None:
                 momentum.zero_()
         self.zero_grad()
@@ -69,7 +70,7 @@ class SGD:
             torch._foreach_copy_(self.parameters, self.weights)
 
     def zero_grad(self) -> None:
-        for parameter in self.parameters:
+        for parameter in (*self.parameters, *self.weights):
             parameter.grad = None
 
     def finite(self) -> bool:
