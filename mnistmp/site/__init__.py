@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnistmp import paths, protocol, records, report
+from mnistmp import claims, paths, protocol, records, report
 from mnistmp.files import write_atomically
 from mnistmp.site import front
 
@@ -49,12 +49,14 @@ def build(preset: str, folder: Path) -> list[Path]:
     """
     preset = protocol.preset(preset).name
     pages = read(notebooks(preset))
-    table = report.table2(records.load(preset))
+    found = records.load(preset)
+    table = report.table2(found)
+    tested = claims.to_markdown(claims.compare(found))
     interactive = paths.figures(preset) / INTERACTIVE
     files: dict[str, str | bytes] = {"table2.csv": report.to_csv(table), "table2.tex": report.to_latex(table, preset)}
     if interactive.is_file():
         files[INTERACTIVE] = interactive.read_bytes()
-    index = Page("index", front.TITLE, front.notebook(table, preset, INTERACTIVE in files))
+    index = Page("index", front.TITLE, front.notebook(table, tested, preset, INTERACTIVE in files))
     html = _html([index, *pages], sorted(files))
     return [write_atomically(folder / name, content) for name, content in {**html, **files}.items()]
 

@@ -29,11 +29,12 @@ FIGURES = (
 )
 
 
-def notebook(table: pd.DataFrame, preset: str, interactive: bool) -> Any:
+def notebook(table: pd.DataFrame, claims: str, preset: str, interactive: bool) -> Any:
     """The page.
 
     Args:
         table: as of `report.table2`.
+        claims: what the paper says about it, tested: of `claims.to_markdown`.
         preset: whose figures are shown, those that there are.
         interactive: whether the site holds Figure 3 to point at.
     """
@@ -44,6 +45,7 @@ def notebook(table: pd.DataFrame, preset: str, interactive: bool) -> Any:
     cells = [
         cell(f"# {TITLE}\n\n{_ABOUT}", id="about"),
         cell(f"## {heading.strip('*')}\n{rest}\nAs files: [CSV](table2.csv), [LaTeX](table2.tex).", id="table2"),
+        cell(f"## What the paper says about it, tested\n\n{claims}", id="claims"),
     ]
     figures = [(name, *about) for name, *about in FIGURES if (paths.figures(preset) / f"{name}.png").is_file()]
     if figures:
