@@ -24,7 +24,7 @@ from pathlib import Path
 
 from mnistmp import paths, records
 from mnistmp.selection import select
-from mnistmp.unit import DONE, NOT_STARTED, Unit
+from mnistmp.unit import DONE, NOT_STARTED, SAYS, Unit
 
 STARTS = 3  # a kernel that does not come up is tried this often
 LOG_END = 65_536  # bytes at the end of a log among which its last line is looked for
@@ -196,10 +196,11 @@ def _reason(folder: Path, code: int) -> str:
     with open(folder / "log.txt", "rb") as log:
         log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_END))
         lines = [line.strip() for line in log.read(LOG_END).decode(errors="replace").splitlines() if line.strip()]
-    if lines:
-        return lines[-1].removeprefix("mnistmp: ")[:300]
-    full = " and its disk is full" if shutil.disk_usage(folder).free < LOG_END else ""
-    return f"its process ended with code {code}{full}"
+    if lines and lines[-1].startswith(SAYS):
+        return lines[-1].removeprefix(SAYS)[:300]
+    if shutil.disk_usage(folder).free < LOG_END:  # on which the reason did not fit
+        return "No space left on device"
+    return lines[-1][:300] if lines else f"its process ended with code {code}"
 
 
 def _recorded(unit: Unit) -> tuple[tuple[str, ...], str | None]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mnistmp.spec import RunSpec
 
 DONE, FAILED, NOT_STARTED = 0, 1, 75  # exit codes; 75: no cell ran, trying again may help
+SAYS = "mnistmp: "  # before the reason, the last line of a failed unit's log
 START_TIMEOUT = 120  # seconds that a kernel may take to answer on a busy machine
 IOPUB_TIMEOUT = 60  # seconds that its output may take to arrive
 SPECS_LIMIT = 10_000_000  # bytes of a list of runs; one takes about 600
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     if code == DONE and missing:
         code, reason = FAILED, f"it ended without an error and without recording {missing[0]}"
     if code != DONE:
-        print(f"mnistmp: {reason}", flush=True)
+        print(f"{SAYS}{reason}", flush=True)
     return code
 
 

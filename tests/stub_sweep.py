@@ -3,6 +3,7 @@ and the `mnistmp` command as a user's shell would start it.
 """
 
 import io
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import nbformat
 import psutil
 import pytest
 
-from mnistmp import batch, notebooks, planning, protocol
+from mnistmp import batch, cli, notebooks, paths, planning, protocol
 from stub_runs import PRESET, record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,6 +97,43 @@ def start(place, *arguments, **options):
     """The `mnistmp` command in a process of its own."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, **options}
     return subprocess.Popen([sys.executable, "-c", COMMAND, str(place.notebooks), *arguments], **options)
+
+
+class Forked:
+    """The command in a fork of this process: all is imported already, so a sweep begins at once."""
+
+    def __init__(self, place, *arguments):
+        self.pipes = [os.pipe() for _ in ("out", "err")]  # which hold more than a sweep says
+        context = multiprocessing.get_context("fork")
+        self.process = context.Process(target=self._main, args=(place, arguments))
+        self.process.start()
+        for _, write in self.pipes:
+            os.close(write)
+
+    def _main(self, place, arguments):
+        os.setsid()
+        sys.stdout, sys.stderr = (open(write, "w") for _, write in self.pipes)
+        paths.notebooks = lambda: place.notebooks
+        code = cli.main(list(arguments))
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+    def wait(self, seconds=300):
+        """The exit code; None if it still runs after so many seconds."""
+        self.process.join(seconds)
+        return self.process.exitcode
+
+    def kill(self):
+        self.process.kill()
+        return self.wait()
+
+    def said(self):
+        """What it wrote to standard output and to standard error, once it has ended."""
+        texts = []
+        for read, _ in self.pipes:
+            with open(read) as pipe:
+                texts.append(pipe.read())
+        return tuple(texts)
 
 
 def finished(place):

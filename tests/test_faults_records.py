@@ -13,20 +13,20 @@ import pytest
 from mnistmp import batch, cli, paths, protocol, records
 from mnistmp.attempts import Outcome
 from stub_runs import PRESET, record, specs_of
-from stub_sweep import ROOT, place, processes_in, start, wait_for  # noqa: F401
+from stub_sweep import ROOT, Forked, place, start  # noqa: F401
 from test_faults_kills import SHORT
 
 pytestmark = pytest.mark.faults
 
-ROWS = "standard,rsc"
+ROWS = "standard,standard-original"
 SWEEP = ("reproduce", "--rows", ROWS, "--seeds", "0-1", "--jobs", "1", "--precision", "float32")
 
 
 @pytest.fixture
 def quick(place):
-    """Two notebooks only."""
+    """One notebook, for four runs."""
     for path in place.notebooks.iterdir():
-        if path.stem not in ("02_standard", "07_rsc"):
+        if path.stem != "02_standard":
             path.unlink()
     return place
 
@@ -35,21 +35,20 @@ def quick(place):
 
 
 def test_two_sweeps_over_one_folder(quick, ledger, fault_table):
-    sweeps = [start(quick, *SWEEP) for _ in range(2)]
+    sweeps = [Forked(quick, *SWEEP) for _ in range(2)]
     looks = 0
-    while any(sweep.poll() is None for sweep in sweeps):
+    while any(sweep.wait(0.05) is None for sweep in sweeps):
         ledger.look()
         looks += 1
         assert records.status(PRESET, specs_of(ROWS, "0-1")).attrs["problems"] == []
-        time.sleep(0.05)
-    told = [sweep.communicate() for sweep in sweeps]
-    assert [sweep.returncode for sweep in sweeps] == [0, 0], told
-    assert ledger.look() == len(records.load(PRESET)) == 4 and looks > 20
+    told = [sweep.said() for sweep in sweeps]
+    assert [sweep.wait() for sweep in sweeps] == [0, 0], told
+    assert ledger.look() == len(records.load(PRESET)) == 4 and looks > 10
     assert not quick.attempts.exists()
     for out, err in told:
         assert "4 of 4 trainings are recorded" in out and not err
     shown = sorted(path.name for path in (quick.folder / "results" / PRESET / "notebooks").iterdir())
-    assert shown == ["02_standard.ipynb", "07_rsc.ipynb", "made-from.json"]
+    assert shown == ["02_standard.ipynb", "made-from.json"]
     fault_table.add("two sweeps at once over one folder", "(none: both end with 4 of 4 recorded)", ledger, 2)
 
 
@@ -66,7 +65,7 @@ def faster(text):
 
 
 def other_run(text):
-    return record(protocol.spec_for("rsc", 0, PRESET, "float32", learning_rate=0.5)).to_text()
+    return record(protocol.spec_for("standard-original", 0, PRESET, "float32", learning_rate=0.5)).to_text()
 
 
 SPOILED = [
@@ -108,8 +107,8 @@ def refused(capsys):
 
 @pytest.mark.parametrize("fault, spoil, words", SPOILED, ids=[line[0] for line in SPOILED])
 def test_a_spoiled_record_stops_the_sweep_and_its_remedy_works(here, ledger, fault_table, capsys, fault, spoil, words):
-    for row in ("standard", "rsc"):
-        path = records.save(record(*specs_of(row)), PRESET)  # the one of rsc is spoiled
+    for row in ("standard", "standard-original"):
+        path = records.save(record(*specs_of(row)), PRESET)  # the last one is spoiled
     if spoil is None:
         os.truncate(path, 10**9)
     else:
@@ -128,9 +127,9 @@ def test_a_spoiled_record_stops_the_sweep_and_its_remedy_works(here, ledger, fau
     fault_table.add(fault, message, ledger)
 
 
-@pytest.mark.parametrize("copy", ["rsc/seed-7.json", "standard/seed-0 (copy).json", "copy of rsc/seed-0.json"])
+@pytest.mark.parametrize("copy", ["standard-original/seed-7.json", "standard/seed-0 (copy).json", "a copy/seed-0.json"])
 def test_a_duplicate_counts_nowhere(here, ledger, fault_table, capsys, copy):
-    path = records.save(record(*specs_of("rsc")), PRESET)
+    path = records.save(record(*specs_of("standard-original")), PRESET)
     ledger.look()
     double = paths.results(PRESET) / "runs" / copy
     double.parent.mkdir(exist_ok=True)
@@ -199,7 +198,7 @@ def test_a_sweep_by_a_clock_that_runs_backwards(quick, backwards, ledger, fault_
     out, err = command.communicate(timeout=300)
     assert (command.returncode, err) == (0, ""), out + err
     assert ledger.look() == 4 and "in -" not in out  # no negative times are told
-    fault_table.add("a clock that runs backwards", "(none: 4 of 4 recorded)", ledger)
+    fault_table.add("a sweep while the clock runs backwards", "(none: 4 of 4 recorded)", ledger)
 
 
 @pytest.mark.slow
