@@ -51,7 +51,7 @@ def _what(parser: argparse.ArgumentParser) -> None:
     _preset(parser)
     parser.add_argument("--rows", default="all", metavar="ID,ID", help="rows of Table 2, by their ids (default: all)")
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-9, 3 or 0,2,5 (default: the preset's)")
-    parser.add_argument("--precision", metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
+    parser.add_argument("--precision", type=_named, metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
 
 
 def _work(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def _work(parser: argparse.ArgumentParser) -> None:
 
 def _preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="digits", metavar="NAME", help="digits (default), quick or paper")
-    parser.add_argument("--results", metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
+    parser.add_argument("--results", type=_named, metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
 
 
 def _table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +96,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _latent_arguments(parser: argparse.ArgumentParser) -> None:
     _preset(parser)
     parser.add_argument("--seed", metavar="K", help="of the trainings (default: the preset's first)")
-    parser.add_argument("--precision", metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
+    parser.add_argument("--precision", type=_named, metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
     _jobs(parser)
 
 
@@ -104,7 +104,7 @@ def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", metavar="METHOD", help="a method with a weight, such as rcl, or the id of its row")
     _preset(parser)
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-9, 3 or 0,2,5 (default: the preset's)")
-    parser.add_argument("--precision", metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
+    parser.add_argument("--precision", type=_named, metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
     parser.add_argument("--threshold", type=float, metavar="POINTS", help="points of validation accuracy below "
                         "standard training, in percent, at which a weight has collapsed (default: 5)")  # fmt: skip
     _jobs(parser)
@@ -116,12 +116,12 @@ def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-2, 3 or 0,2,5 (default: the preset's)")
     parser.add_argument("--options", metavar="NAMES", help="what to change, one at a time, separated by commas: options of the "
                         "method, image_size, input_range ... (default: all named options of the method)")  # fmt: skip
-    parser.add_argument("--precision", metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
+    parser.add_argument("--precision", type=_named, metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
     _jobs(parser)
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
+    parser.add_argument("--results", type=_named, metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-9, 3 or 0,2,5 (default: 0,1)")
     _jobs(parser)
 
@@ -149,7 +149,7 @@ VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(BAD_INPUT, f"mnistmp: {message}; see {self.prog} --help.\n")
+        self.exit(BAD_INPUT, f"mnistmp: {' '.join(message.split())}; see {self.prog} --help.\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,9 +164,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 10_000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, give 1 or more")
     return int(text)
+
+
+def _named(text: str) -> str:
+    if not text.strip():  # a shell variable that is not set, not a wish for the default
+        raise argparse.ArgumentTypeError("it is empty, give a name or leave the option out")
+    return text
 
 
 def _sentence(error: Exception) -> str | None:
