@@ -33,6 +33,12 @@ def test_lines_of_one_colour_differ_by_their_dashes():
     assert set(dashes(["red", "blue"])) == {"-"}
 
 
+def test_references_can_be_told_apart():
+    (axes,) = figures.lines(table(), "y", {"black": 3.0, "mean": 2.0, "class": 1.0}).axes
+    levels = {line.get_label(): str(line._unscaled_dash_pattern) for line in axes.lines[2:]}
+    assert list(levels) == ["black", "mean", "class"] and len(set(levels.values())) == 3
+
+
 @pytest.mark.parametrize("bad", [{"table": pd.DataFrame()}, {"table": table(), "colors": ["red"]}])
 def test_lines_refuse_what_does_not_fit(bad):
     with pytest.raises(ValueError):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mnistmp.figures import style
 
+_REFERENCES = ((0, (6, 3)), (0, (3, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)))
 
 
@@ -26,7 +27,7 @@ def lines(
     Args:
         table: numbers; the index's name is the label of the x axis, the columns' names the legend.
         ylabel: what the numbers are, with their unit.
-        references: label -> height of a dashed grey line, such as what guessing gives.
+        references: label -> height of a grey line with dashes of its own, such as what guessing gives.
         colors: one per column, for instance `figures.VALIDATION` and `figures.TEST`; columns of one colour
             get dashes of their own. None for the style's colours.
         ylim: lowest and highest value shown; None to fit the data.
@@ -45,8 +46,9 @@ def lines(
         color, dashes = (f"C{at % 8}", at) if colors is None else (colors[at], list(colors[:at]).count(colors[at]))
         axes.plot(table.index, table.iloc[:, at], label=name, marker=marker, markersize=3, zorder=3,
                   color=color, linestyle=_DASHES[dashes % len(_DASHES)])  # fmt: skip
-    for label, height in (references or {}).items():
-        axes.axhline(height, color=style.PAPER, linewidth=0.8, linestyle=(0, (5, 3)), label=label, zorder=1)
+    for at, (label, height) in enumerate((references or {}).items()):
+        dashes = _REFERENCES[at % len(_REFERENCES)]
+        axes.axhline(height, color=style.PAPER, linewidth=0.9, linestyle=dashes, label=label, zorder=1)
     axes.set(xlabel=table.index.name or "", ylabel=ylabel, ylim=ylim)
     if pd.api.types.is_integer_dtype(table.index):
         axes.xaxis.get_major_locator().set_params(integer=True)
