@@ -79,10 +79,25 @@ def shown(path: Path) -> str:
         return str(path)
 
 
+def inside(folder: Path, *parts: str) -> Path:
+    """A folder below `folder`: its parts are plain names, and a link among them may not lead out of it.
+
+    Raises:
+        PathError: one does.
+    """
+    path = folder
+    for part in parts:
+        path = path / part
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise PathError(f"{path} is a link that leads out of {folder}; put a folder there, or choose the place that "
+                            "is meant by MNISTMP_RESULTS or MNISTMP_FIGURES.")  # fmt: skip
+    return path
+
+
 def _place(variable: str, folder: str, preset: str | None) -> Path:
     override = _elsewhere.get().get(variable) or os.environ.get(variable)  # an empty value counts as none
     place = _folder(override, variable) if override else (checkout() or Path.cwd()) / folder
-    return place if preset is None else place / plain_name(preset, "preset")
+    return place if preset is None else inside(place, plain_name(preset, "preset"))
 
 
 def _folder(text: str, variable: str) -> Path:

@@ -23,8 +23,12 @@ _DAY = 86_400  # seconds
 
 
 def record_path(preset: str, row: str, seed: int) -> Path:
-    """Where the record of a run lies."""
-    return paths.results(preset) / "runs" / paths.plain_name(row, "row") / f"seed-{int(seed)}.json"
+    """Where the record of a run lies.
+
+    Raises:
+        PathError: that would be outside of the results folder, by a name or by a link.
+    """
+    return paths.inside(paths.results(preset), "runs", paths.plain_name(row, "row")) / f"seed-{int(seed)}.json"
 
 
 def save(record: RunRecord, preset: str) -> Path:
@@ -61,7 +65,7 @@ def check_writable(preset: str) -> None:
     Raises:
         RecordError: they cannot; one sentence with the reason.
     """
-    runs = paths.results(preset) / "runs"
+    runs = paths.inside(paths.results(preset), "runs")
     probe = runs / f".probe-{os.getpid()}-{uuid.uuid4().hex}.tmp"
     try:
         now = write_atomically(probe, "can this folder be written?\n").stat().st_mtime
