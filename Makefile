@@ -29,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON) ''; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce paper figures report lab notebooks test test-faults bench lock audit clean force
+.PHONY: help setup reproduce paper figures report doctor lab notebooks test test-faults bench lock audit clean force
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ figures: setup ## draw the figures again from the records (PRESET=paper)
 
 report: setup ## make one website of the notebooks in site/, to open from disk (PRESET=paper)
 	$(VENV)/bin/mnistmp report --preset $(PRESET) $(ARGS)
+
+doctor: setup ## say whether this machine can run all of it, and what to do where not
+	$(VENV)/bin/mnistmp doctor $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks $(ARGS)

@@ -130,6 +130,11 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="only look; download nothing")
 
 
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
+    parser.add_argument("--json", action="store_true", help="for programs: one JSON object with all findings")
+
+
 # A new verb is a function in verbs.py and a line here: name, help, arguments, function.
 VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = [
     ("reproduce", "train what is missing by notebooks, then make figures and tables", _work, verbs.reproduce),
@@ -143,6 +148,7 @@ VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[
     ("select-weights", "a method's largest weight that keeps validation up", _weights_arguments, verbs.select_weights),
     ("ablate", "a row under other readings of the paper, one at a time", _ablate_arguments, verbs.ablate),
     ("calibrate", "which readings of the paper fit its validation column", _calibrate_arguments, verbs.calibrate),
+    ("doctor", "say whether this machine can run it, and what to do where not", _doctor_arguments, verbs.doctor),
     ("data", "find MNIST, or download it, and verify every byte", _data_arguments, verbs.data),
 ]
 

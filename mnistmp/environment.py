@@ -22,7 +22,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mnistmp")
 _NOT_DECIDING = {
     "__init__", "__main__", "ablation", "attempts", "batch", "calibration", "claims", "cli", "cluster", "dataset",
     "doctor", "environment", "figures", "files", "interactive", "intervals", "latent", "notebooks", "paths",
-    "planning", "probe", "progress", "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord",
+    "planning", "progress", "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord",
     "selection", "site", "study", "unit", "verbs", "weights",
 }  # fmt: skip
 

@@ -147,5 +147,12 @@ def data(args: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(args: argparse.Namespace) -> int:
+    """Say whether this machine can run it."""
+    from mnistmp import doctor
+
+    return doctor.doctor(args.json)
+
+
 def _asked(args: argparse.Namespace) -> dict:
     return {name: getattr(args, name) for name in ("preset", "rows", "seeds", "jobs", "precision", "shard")}

@@ -11,10 +11,9 @@ import sys
 from concurrent.futures import Future
 
 import psutil
-import psutil
 import pytest
 
-from mnistmp import attempts, batch, cli, cluster, environment, paths, planning, records, reproduce
+from mnistmp import cli, cluster, environment, paths, planning, records, reproduce
 from mnistmp.attempts import Outcome
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
