@@ -28,7 +28,7 @@ IMAGES = {
     "05_reconstruction": range(2, 4),
     "06_spectral_decoupling": range(3, 5),
     "07_rsc": 3,
-    "08_rcl_margin_sweep": 5,
+    "08_rcl_margin_sweep": range(5, 7),
     "09_latent_space": 1,
     "10_table2": 1,
     "11_your_method": 0,
@@ -36,7 +36,7 @@ IMAGES = {
 NAMES = sorted(IMAGES)
 TRAINING = sorted({row.notebook for row in protocol.TABLE2})
 
-CODE_CELLS, CELL_LINES, MEDIAN_LINES, LINE_LENGTH, FUNCTION_LINES = 17, 25, 8, 120, 6
+CODE_CELLS, CELL_LINES, MEDIAN_LINES, LINE_LENGTH, FUNCTION_LINES = 18, 25, 8, 120, 6
 BYTES = 500_000
 
 # The batch hands preset and seeds to every notebook, and rows to those that train.
