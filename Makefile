@@ -70,8 +70,9 @@ notebooks: setup ## run the committed notebooks again and clean their outputs
 
 # A backend named in the environment would make the notebooks' inline figures vanish without an error.
 # Figures go to a folder of their own: a test changes none that are committed.
+# Faults that need whole sweeps take minutes: `make test-faults`.
 test: setup ## the tests, then the notebooks against their committed outputs
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -m 'not (faults and slow)' $(ARGS)
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
 	    unset MPLBACKEND; figures=$$(mktemp -d) && trap 'rm -rf "$$figures"' EXIT; set -x; \
 	    MNISTMP_FIGURES=$$figures $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
@@ -80,7 +81,7 @@ test: setup ## the tests, then the notebooks against their committed outputs
 	    echo 'notebooks/ holds no notebook yet: nbval is skipped.'; \
 	fi
 
-test-faults: setup ## only the tests that inject faults (killed kernels, full disks, torn records)
+test-faults: setup ## the tests that inject faults (killed sweeps, full disks, torn records), then a table of them
 	$(PY) -m pytest -m faults $(ARGS)
 
 bench: setup ## measure the training speed beside plain PyTorch
@@ -93,7 +94,13 @@ lock: .venv-lock/bin/uv ## bring requirements.lock in line with pyproject.toml (
 	    --extra test --extra fast --extra report --extra dask pyproject.toml --output-file requirements.lock --quiet $(ARGS)
 
 audit: .venv-audit/bin/pip-audit ## look the locked packages up among the known vulnerabilities
-	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock $(ARGS)
+	@.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
+	    --requirement requirements.lock $(ARGS) 2>.venv-audit/said; code=$$?; \
+	if grep -qE '^Traceback|could not be audited|Max retries' .venv-audit/said; then \
+	    reason=$$(grep . .venv-audit/said | tail -n 1 | sed 's/^ERROR:[^:]*://' | cut -c 1-150); \
+	    echo "The locked packages could not be looked up ($$reason ...)," \
+	        'so nothing is known about them: run make audit where pypi.org answers.' >&2; exit 1; \
+	fi; cat .venv-audit/said >&2; exit $$code
 
 .venv-lock/bin/uv:
 	@$(FIND_PYTHON); "$$python" -m venv --clear .venv-lock
@@ -101,7 +108,9 @@ audit: .venv-audit/bin/pip-audit ## look the locked packages up among the known 
 
 .venv-audit/bin/pip-audit:
 	@$(FIND_PYTHON); "$$python" -m venv --clear .venv-audit
-	.venv-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+	@.venv-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit 2>.venv-audit/said || { \
+	    echo "pip-audit could not be installed ($$(tail -n 1 .venv-audit/said | cut -c 1-150) ...)," \
+	        'so nothing is known about the locked packages: run make audit where a package index answers.' >&2; exit 1; }
 
 # Never a record: results/<preset>/runs stays, and so does .venv.
 clean: ## remove caches, build leftovers and failed attempts; records stay

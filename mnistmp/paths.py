@@ -89,8 +89,8 @@ def inside(folder: Path, *parts: str) -> Path:
     for part in parts:
         path = path / part
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise PathError(f"{path} is a link that leads out of {folder}; put a folder there, or choose the place that "
-                            "is meant by MNISTMP_RESULTS or MNISTMP_FIGURES.")  # fmt: skip
+            raise PathError(f"{path} is a link that leads out of {folder}; put a folder there, or choose another place "
+                            "by MNISTMP_RESULTS or MNISTMP_FIGURES.")  # fmt: skip
     return path
 
 

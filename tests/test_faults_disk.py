@@ -9,7 +9,8 @@ from places import fill, largest_file, read_only, small_disk
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import Forked, place, processes_in, wait_for  # noqa: F401
 
-pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]
+pytestmark = [pytest.mark.faults, pytest.mark.slow,
+              pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]  # fmt: skip
 
 SWEEP = ("reproduce", "--rows", "standard,standard-original", "--seeds", "0", "--jobs", "2", "--precision", "float32")
 
@@ -41,7 +42,8 @@ def refused(place):
 
 def failures(out):
     """What is said at the end about what failed."""
-    return [line.strip() for line in out.splitlines() if line.startswith("  ") and ", see " in line or "could not" in line]
+    units = [line.strip() for line in out.splitlines() if line.startswith("  ") and ", see " in line]
+    return units + [line for line in out.splitlines() if "could not" in line]
 
 
 def finishes(place, ledger, number=2):

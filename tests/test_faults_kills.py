@@ -28,7 +28,8 @@ def kill_all(folder):
 
 def without_times(content):
     """A record's content apart from times: what must not depend on how often a sweep was killed."""
-    values = {k: v for k, v in records.RunRecord.from_text(content).to_json().items() if k not in ("started", "seconds")}
+    values = records.RunRecord.from_text(content).to_json()
+    del values["started"], values["seconds"]
     return {**values, "history": [{**epoch, "seconds": 0} for epoch in values["history"]]}
 
 
@@ -79,7 +80,7 @@ def test_killed_while_writing(place, ledger, fault_table):
     leftovers = list((place.folder / "results").rglob(".*.tmp"))
     write(missing)
     assert ledger.look() == len(specs) and len(records.load(PRESET)) == len(specs)
-    print(f"{kills} kills left {began} of {len(specs)} records and {len(leftovers)} hidden leftovers, which nothing reads")
+    print(f"{kills} kills left {began} of {len(specs)} records, and {len(leftovers)} hidden files that nothing reads")
     fault_table.add("SIGKILL while a record is written", "(killed: none)", ledger, kills)
 
 
@@ -104,6 +105,7 @@ def test_two_write_the_same_record_at_once(place, ledger, fault_table):
 # ---- a kernel, a unit ----
 
 
+@pytest.mark.slow
 def test_each_fault_stays_alone_and_the_same_command_finishes_the_rest(place, ledger, fault_table, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")  # would make figures vanish
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
@@ -162,6 +164,7 @@ def test_each_fault_stays_alone_and_the_same_command_finishes_the_rest(place, le
 # ---- the whole sweep ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL], ids=lambda blow: blow.name)
 def test_ending_the_batch_ends_every_process_and_keeps_what_is_finished(place, ledger, fault_table, blow):
     for row in ("dropout", "rsc"):
@@ -228,7 +231,8 @@ def test_a_sweep_killed_at_20_random_moments_ends_as_if_nothing_had_happened(pla
     kills = starts = 0
     while moments:
         starts += 1
-        code, said = sweep(moments[-1])
+        left = 0.5 if len(ledger.known) == 2 else 1.0  # where all is recorded there is only half as much to disturb
+        code, said = sweep(left * moments[-1])
         ledger.look()
         if code == -signal.SIGKILL:
             kills += 1
@@ -273,7 +277,10 @@ def test_trainings_killed_in_the_middle_give_the_same_records(place, ledger, fau
     again = sweep("results")
     assert again.wait(300) == 0, again.stdout.read()
     ledger.look()
-    runs = [{path.name + path.parent.name: without_times(path.read_bytes()) for path in
-             (place.folder / folder / PRESET / "runs").glob("*/*.json")} for folder in ("whole", "results")]  # fmt: skip
-    assert runs[0] == runs[1] and len(runs[0]) == 2
+    whole, again = (
+        {path.parent.name: without_times(path.read_bytes())
+         for path in (place.folder / folder / PRESET / "runs").glob("*/seed-0.json")}
+        for folder in ("whole", "results")
+    )  # fmt: skip
+    assert whole == again and len(whole) == 2
     fault_table.add("SIGKILL of the sweep during real trainings", "(killed: none)", ledger)

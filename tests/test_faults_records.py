@@ -16,7 +16,7 @@ from stub_runs import PRESET, record, specs_of
 from stub_sweep import ROOT, Forked, place, start  # noqa: F401
 from test_faults_kills import SHORT
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]
 
 ROWS = "standard,standard-original"
 SWEEP = ("reproduce", "--rows", ROWS, "--seeds", "0-1", "--jobs", "1", "--precision", "float32")
@@ -34,6 +34,7 @@ def quick(place):
 # ---- two at once ----
 
 
+@pytest.mark.slow
 def test_two_sweeps_over_one_folder(quick, ledger, fault_table):
     sweeps = [Forked(quick, *SWEEP) for _ in range(2)]
     looks = 0
@@ -76,7 +77,7 @@ SPOILED = [
     ("a record with a changed field", faster, "a field was changed after the run"),
     ("a record with a changed key", edited(key="0" * 16), "a field was changed after the run"),
     ("a record of another run", other_run, "learning_rate is 0.5 and 0.005 is asked"),
-    ("a record of another row under its name", lambda text: record(*specs_of("dropout")).to_text(), "under another name"),
+    ("a record of another row under its name", lambda _: record(*specs_of("dropout")).to_text(), "under another name"),
     ("a record that is binary", lambda text: os.urandom(3000), "is not strict JSON"),
     ("a record of a gigabyte", None, "is larger than 1,000,000 bytes"),
 ]  # fmt: skip
@@ -190,6 +191,7 @@ def backwards(place, monkeypatch):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
 
 
+@pytest.mark.slow
 def test_a_sweep_by_a_clock_that_runs_backwards(quick, backwards, ledger, fault_table):
     records.save(record(*specs_of("standard"), started="2226-01-01T00:00:00Z"), PRESET)  # of a machine in the future
     os.utime(records.record_path(PRESET, "standard", 0), (4e9, 4e9))

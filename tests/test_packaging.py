@@ -215,6 +215,29 @@ def test_failed_installation_leaves_no_stamp_and_the_next_one_goes_on(bare_check
     assert "Making .venv" in make("setup", "PIP=true", folder=moved).stdout
 
 
+@pytest.mark.parametrize(
+    "said, code, shown",
+    [
+        ("Traceback (most recent call last):\n  File x\nConnectionError: no route", 1,
+         "The locked packages could not be looked up (ConnectionError: no route ...), so nothing is known about them: "
+         "run make audit where pypi.org answers.\n"),
+        ("ERROR:pip_audit._cli:anyio: Dependency not found on PyPI and could not be audited: anyio (4.16.0)", 1,
+         "The locked packages could not be looked up (anyio: Dependency not found on PyPI and could not be audited: "
+         "anyio (4.16.0) ...), so nothing is known about them: run make audit where pypi.org answers.\n"),
+        ("Found 1 known vulnerability in 1 package", 1, "Found 1 known vulnerability in 1 package\n"),
+        ("No known vulnerabilities found", 0, "No known vulnerabilities found\n"),
+    ],
+)  # fmt: skip
+def test_an_audit_that_could_not_look_up_is_no_pass(bare_checkout, said, code, shown):
+    tool = bare_checkout / ".venv-audit/bin/pip-audit"
+    tool.parent.mkdir(parents=True)
+    tool.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit {code}\n")
+    tool.chmod(0o755)
+    audit = make("audit", folder=bare_checkout)
+    assert (audit.returncode == 0) == (code == 0)
+    assert "".join(line for line in audit.stderr.splitlines(True) if not line.startswith("make")) == shown
+
+
 def test_ci_runs_the_tests_and_hides_no_failure():
     script = read(".ci/run")
     assert "set -euo pipefail" in script

@@ -75,7 +75,8 @@ def fields(draw):
 
 # Anything that a JSON file, a notebook or a mistake could put in a field's place.
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | st.text(max_size=20) | st.binary(max_size=5),
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | st.text(max_size=20)
+    | st.binary(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
@@ -150,7 +151,8 @@ def test_a_record_is_read_as_it_was_written(given, data):
         for epoch in range(1, spec.epochs + 1)
     ]  # fmt: skip
     values = st.text(max_size=20) | FINITE | st.integers(-(10**9), 10**9) | st.booleans()
-    run = record(spec, history=history, environment=data.draw(st.dictionaries(st.text(max_size=10), values, max_size=3)))
+    environment = data.draw(st.dictionaries(st.text(max_size=10), values, max_size=3))
+    run = record(spec, history=history, environment=environment)
     text = run.to_text()
     json.loads(text, parse_constant=pytest.fail)
     assert RunRecord.from_text(text) == run and RunRecord.from_text(text.encode()).to_text() == text
@@ -219,7 +221,9 @@ def started(tmp_path, monkeypatch):
 
 
 IDS = [row.id for row in protocol.TABLE2]
-NONSENSE = st.text(max_size=12) | st.sampled_from(["", " ", "all,", "../x", "-1", "1e3", "inf", "nan", "٣", "\0", "None", "0-"])
+NONSENSE = st.text(max_size=12) | st.sampled_from(
+    ["", " ", "all,", "../x", "-1", "1e3", "inf", "nan", "٣", "\0", "None", "0-"]
+)
 NUMBER = st.integers(0, 40).map(str)
 SEEDS = st.lists(NUMBER | st.tuples(NUMBER, NUMBER).map("-".join), min_size=1, max_size=3).map(",".join)
 ARGUMENTS = {
@@ -275,7 +279,7 @@ def test_the_command_refuses_exactly_what_cannot_be(started, capsys, verb, asked
 
 
 @bounded(60)
-@given(st.sampled_from(["reproduce", "run", "status", "table", "figures", "latent", "select-weights", "calibrate", "data"]),
+@given(st.sampled_from([verb for verb, *_ in cli.VERBS]),
        st.lists(st.text("-=abcdelnoprstuw ./\0\n", max_size=12), max_size=3))  # fmt: skip
 def test_no_words_make_the_command_stumble(started, capsys, verb, words):
     try:

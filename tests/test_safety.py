@@ -57,7 +57,7 @@ def executing(source):
         name, keywords = ast.unparse(node.func), {word.arg: word.value for word in node.keywords}
         closed = isinstance(keywords.get("allow_pickle"), ast.Constant) and keywords["allow_pickle"].value is False
         shell = "shell" in keywords and getattr(keywords["shell"], "value", True) is not False
-        if name in CALLS or shell or (name.rpartition(".")[0] in ("np", "numpy") and name.endswith(".load") and not closed):
+        if name in CALLS or shell or (name in ("np.load", "numpy.load") and not closed):
             found.append((node.lineno, name))
     return found
 
@@ -66,7 +66,8 @@ def code_of(path):
     if path.suffix == ".py":
         return path.read_text(encoding="utf-8")
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    return "\n".join(line if not line.lstrip().startswith(("%", "!")) else "" for cell in cells for line in cell.splitlines())
+    lines = [line for cell in cells for line in cell.splitlines()]
+    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *NOTEBOOKS], ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -110,10 +111,11 @@ def test_every_reader_of_results_is_bounded():
         "unit.py": "reads the notebook that is to be executed, and what papermill made of it",
         "notebooks.py": "reads the notebook that is to be executed",
     }
+    words = (".read_text(", ".read_bytes(", "json.load(", ".fromfile(")
     readers = {
         path.relative_to(ROOT / "mnistmp").parts[0]
         for path in (ROOT / "mnistmp").rglob("*.py")
-        if any(word in path.read_text(encoding="utf-8") for word in (".read_text(", ".read_bytes(", "json.load(", ".fromfile("))
+        if any(word in path.read_text(encoding="utf-8") for word in words)
     }
     assert readers <= set(own), readers - set(own)
 
@@ -185,7 +187,7 @@ class Terminal:
 
 
 @bounded(100)
-@given(LINES, st.lists(st.text(string.printable, max_size=10).filter(lambda name: name.strip("./\0") and "/" not in name)))
+@given(LINES, st.lists(st.text(string.printable.replace("/", ""), max_size=10).filter(lambda name: name.strip("."))))
 def test_no_progress_file_stops_a_batch(tmp_path_factory, lines, names):
     folder = tmp_path_factory.mktemp("progress")
     (unit_,) = planning.plan_units(specs_of("standard"), PRESET)
@@ -222,8 +224,8 @@ def test_whatever_the_notebooks_were_made_from_they_are_made_again(results, cont
 # ---- no name leads astray ----
 
 NAMES = st.text(max_size=30) | st.sampled_from(
-    ["..", ".", "", "/", "a/../b", "../../etc", "/etc/passwd", "a\\..\\b", "C:\\x", "~", "~root", ".git", "a\0b", "a\n", "*",
-     "-rf", "a" * 101, "seed-0.json/..", "\ud800", "x" * 100, "rcl-inf+weight=10"])  # fmt: skip
+    ["..", ".", "", "/", "a/../b", "../../etc", "/etc/passwd", "a\\..\\b", "C:\\x", "~", "~root", ".git", "a\0b", "a\n",
+     "*", "-rf", "a" * 101, "seed-0.json/..", "\ud800", "x" * 100, "rcl-inf+weight=10"])  # fmt: skip
 
 
 @bounded(200)
