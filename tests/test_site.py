@@ -192,6 +192,11 @@ def test_all_ways_to_write_a_formula(place):
     assert all(one.parent["class"] == ["formula"] for one in page.find_all("math", display="block"))
 
 
+def test_infinity_is_a_number_and_no_operator(place):
+    page = page_of(place, new_markdown_cell("# 01 · What?\n\n$m = \\infty$"))
+    assert [(one.name, one.get_text()) for one in page.math.mrow] == [("mi", "m"), ("mo", "="), ("mi", "∞")]
+
+
 def test_figure_3_to_point_at_is_copied_where_there_is_one(place):
     write(place, "01_dataset", new_markdown_cell("# 01 · What?"))
     assert site.INTERACTIVE not in [path.name for path in site.build("digits", place / "site")]

@@ -65,6 +65,8 @@ def mathml(formula: str, display: str) -> str:
         raise ValueError(f"the formula {formula.strip()} cannot be read")
     for one in tree.iter():
         one.text = one.text and html.unescape(one.text)  # signs stand there as &#x...;
+        if one.text == "∞":  # no operator: browsers would set it off by spaces
+            one.tag = "mi"
     made = ElementTree.tostring(tree, encoding="unicode")
     return made if display == "inline" else f'<span class="formula">{made}</span>'
 
