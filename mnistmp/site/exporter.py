@@ -96,6 +96,12 @@ class _Renderer(IPythonRenderer):
         # Its own box to scroll in: a wide table must not widen the page.
         return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
 
+    def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
+        # Numbers and single words stay on one line; sentences give way.
+        kind, style = "th" if head else "td", f' style="text-align:{align}"' if align else ""
+        short = ' class="short"' if align == "right" or len(text) <= 12 else ""
+        return f"  <{kind}{short}{style}>{text}</{kind}>\n"
+
     def image(self, text: str, url: str, title: str | None = None) -> str:
         # Nothing is loaded: what the notebook does not hold itself is named instead.
         return super().image(text, url, title) if url.startswith(("attachment:", "data:")) else text
