@@ -38,7 +38,8 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
         finished ones; `diverged` ones have no accuracy. Standard deviations are those of a
         sample (n - 1), NaN for n < 2. `difference` is our test mean minus the paper's, `ci_low`
         and `ci_high` its 95 % interval (`intervals.welch`), `agrees` whether that contains 0:
-        None where n < 2, where the paper has no such row, and for digits that are not MNIST.
+        None where n < 2 and where the paper has no such row. For digits that are not MNIST all
+        four are left out.
         `unreached` counts the runs of an early-stopping row that never got to 95 % and count
         with their best epoch; `epochs` are the selected ones, from 1, by seed.
         `.attrs` holds the table's dataset, precision and protocol.
@@ -121,8 +122,11 @@ def _line(row: Row, runs: pd.DataFrame, comparable: bool) -> dict:
     unreached = sum(row.selection == "early-stop" and accuracy < EARLY_STOP for accuracy in val)
     paper = row.paper or (math.nan,) * 4
     ours = (*_mean_std(val), *_mean_std(test))
-    difference, low, high = intervals.welch(*ours[2:], len(test), *paper[2:], PAPER_RUNS)
-    agrees = low <= 0 <= high if comparable and math.isfinite(low) else None
+    # Other digits than the paper's have nothing to be subtracted from.
+    difference, low, high = (math.nan,) * 3
+    if comparable:
+        difference, low, high = intervals.welch(*ours[2:], len(test), *paper[2:], PAPER_RUNS)
+    agrees = low <= 0 <= high if math.isfinite(low) else None
     return dict(zip(COLUMNS, (row.id, row.label, len(test), *ours, *paper, difference, low, high, agrees,
                               len(runs) - len(chosen), unreached, tuple(epochs))))  # fmt: skip
 
@@ -227,7 +231,9 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
         f"Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the denominator); n = {seeds}.",
         f"The paper averages {PAPER_RUNS} runs and does not say which standard deviation it prints; "
         "it is taken for the same.",
-        "Difference: our test mean minus the paper's, with its 95 % Welch interval; \"agrees\" where that contains 0.",
+        "Difference: our test mean minus the paper's, with its 95 % Welch interval; \"agrees\" where that contains 0."
+        if table.attrs.get("dataset") in (None, "mnist")
+        else "Other digits than the paper's: nothing is subtracted.",
     ]
     for line in table.to_dict("records"):
         if line["diverged"]:
