@@ -145,6 +145,8 @@ def _execute(args: argparse.Namespace) -> tuple[int, str]:
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {_first_line(str(error))}"
+        if "Kernel died before" in reason:  # as jupyter_client says it
+            reason = "the kernel died before it answered (killed, or out of memory)"
     else:
         return DONE, ""
     return (NOT_STARTED if _worth_another_try(args.output) else FAILED), reason

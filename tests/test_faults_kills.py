@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import psutil
 import pytest
 
 from mnistmp import cli, planning, records
@@ -155,10 +157,51 @@ def test_each_fault_stays_alone_and_the_same_command_finishes_the_rest(place, le
     assert ledger.look() == 7 and planning.missing(specs_of(rows), PRESET) == []
     for fault, row in (
         ("a cell raises an exception", "dropout"), ("sys.exit in a notebook", "jigsaw"),
-        ("SIGKILL of a kernel", "reconstruction"), ("SIGKILL of a unit's process", "spectral-decoupling"),
+        ("a kernel kills itself", "reconstruction"), ("a kernel kills its unit", "spectral-decoupling"),
         ("a cell exceeds its time", "rcl-inf"),
     ):  # fmt: skip
         fault_table.add(fault, problems[row], ledger)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim, program", [("a kernel", "ipykernel_launcher"), ("a unit's process", "mnistmp.unit")])
+def test_killed_again_and_again_it_is_done_in_the_end(place, ledger, fault_table, victim, program):
+    chance, rows = random.Random(), "standard,rsc,jigsaw"
+    for row in rows.split(","):
+        place.fault.set(row, '(stub / f"busy-{os.getpid()}").touch(); time.sleep(1)')
+    kills, problems, over = [], set(), threading.Event()
+
+    def murder():
+        while len(kills) < 10 and not over.wait(chance.uniform(0.1, 0.9)):
+            busy = {int(path.name.partition("-")[2]) for path in (place.folder / "stub").glob("busy-*")}
+            with contextlib.suppress(psutil.Error, OSError):  # it was faster
+                found = [one for one in processes_in(place.folder) if program in " ".join(one.cmdline())]
+                training = [one for one in found if busy & {one.pid, *(child.pid for child in one.children(True))}]
+                if found := training if len(kills) % 2 else found:  # every other one in the middle of its training
+                    os.kill(chance.choice(found).pid, signal.SIGKILL)
+                    kills.append(bool(training))
+
+    murderer = threading.Thread(target=murder, daemon=True)
+    murderer.start()
+    try:
+        while missing := planning.missing(specs_of(rows), PRESET):
+            outcomes, shown = run(planning.plan_units(missing, PRESET, 10, place.notebooks))
+            problems |= {outcome.problem for outcome in outcomes.values()} - {None}
+            assert "Traceback" not in shown
+            ledger.look()
+            for spec in specs_of(rows):  # what is done is forgotten until there were enough kills
+                if len(kills) < 10 and records.find(spec, PRESET):
+                    records.record_path(PRESET, spec.row, spec.seed).unlink()
+                    ledger.known.clear()
+    finally:
+        over.set()
+        murderer.join()
+    wait_for(lambda: not processes_in(place.folder), 30)
+    assert ledger.look() == 3 and len(kills) == 10
+    expected = {"the kernel died (killed, or out of memory)", "its process was killed (SIGKILL)",
+                "the kernel died before it answered (killed, or out of memory)"}  # fmt: skip
+    assert problems <= expected and sum(kills) >= 5, (problems, kills)
+    fault_table.add(f"SIGKILL of {victim} at a random moment", min(problems, key=len), ledger, 10)
 
 
 # ---- the whole sweep ----
