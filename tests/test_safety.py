@@ -88,6 +88,7 @@ def test_the_search_finds_what_it_looks_for(source):
 # ---- nothing floods or stops us ----
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs the files of POSIX")
 def test_what_is_read_is_bounded(tmp_path):
     whole = tmp_path / "whole"
     whole.write_bytes(b"x" * 10)
