@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,12 @@ class BatchError(ValueError):
 
 
 def plan(
-    preset: str, rows: str = "all", seeds: str | None = None, precision: str | None = None, shard: str | None = None
+    preset: str,
+    rows: str = "all",
+    seeds: str | None = None,
+    precision: str | None = None,
+    shard: str | None = None,
+    table: pd.DataFrame | None = None,
 ) -> list[RunSpec]:
     """The runs asked for, recorded or not.
 
@@ -30,12 +36,20 @@ def plan(
         precision: None for that of the preset, or of its records.
         shard: "I/N", I from 0: every N-th run, of the full plan so that shards stay the same
             whatever is recorded meanwhile.
+        table: `records.load(preset)`, if at hand, which `missing` then compares with what is planned.
 
     Raises:
         SpecError, BatchError: anything that cannot be, or a precision other than that of the records.
     """
     protocol.preset(preset)  # an unknown name is said first
-    resolved = training.resolve_precision(preset, precision)
+    if table is None:
+        resolved = training.resolve_precision(preset, precision)
+    else:  # by the same rule, without reading thousands of files once more
+        resolved = precision or os.environ.get("MNISTMP_PRECISION") or protocol.preset(preset).precision
+        recorded = table["precision"].unique()
+        if resolved == "auto":
+            native = "bfloat16" if training.native_bfloat16() else "float32"
+            resolved = recorded[0] if len(recorded) == 1 else native
     specs = protocol.plan(preset, rows=rows, seeds=seeds, precision=resolved)
     if shard is None:
         return specs

@@ -47,7 +47,7 @@ def load(preset: str, *, strict: bool = True, rows: Rows = None) -> pd.DataFrame
         RecordError: with `strict`, all problems, one per line.
     """
     problems: list[str] = []
-    found = [(record, f"{preset}/runs/{record.spec.row}/{path.name}") for path, record in _good(preset, rows, problems)]
+    found = ((record, f"{preset}/runs/{record.spec.row}/{path.name}") for path, record in _good(preset, rows, problems))
     return _finished(_frame(found), problems, strict)
 
 

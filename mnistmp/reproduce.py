@@ -74,8 +74,8 @@ def prepare(
         raise planning.BatchError(f"jobs is {jobs}; at least one unit must run at a time, so give 1 or more.")
     if jobs is not None and executor is not None:
         raise planning.BatchError("--jobs is for this machine; a cluster takes a unit per thread of its workers.")
-    specs = planning.plan(preset, rows, seeds, precision, shard)
-    table = records.load(preset)
+    table = records.load(protocol.preset(preset).name)
+    specs = planning.plan(preset, rows, seeds, precision, shard, table)
     todo = planning.missing(specs, preset, table)
     jobs = jobs or (batch.default_jobs() if executor is None else max(executor.slots(), 1))
     units = planning.plan_units(todo, preset, jobs, folder)
