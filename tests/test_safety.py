@@ -120,7 +120,7 @@ def test_every_reader_of_results_is_bounded():
         for path in (ROOT / "mnistmp").rglob("*.py")
         if any(word in path.read_text(encoding="utf-8") for word in words)
     }
-    assert readers <= set(own), readers - set(own)
+    assert readers <= set(own), f"{readers - set(own)}: use files.read_bounded, or say here why not"
 
 
 def test_a_log_without_end_is_not_read_whole(results):
