@@ -49,11 +49,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["MNISTMP_RESULTS"] = folder
             seeds = write_records(size)
-            ours = [sys.executable, "-m", "mnistmp"]
+            ours, preset = [sys.executable, "-m", "mnistmp"], ["--preset", PRESET]
             for name, command in (
-                ("status", [*ours, "status", "--preset", PRESET, "--seeds", f"0-{seeds - 1}"]),
-                ("table", [*ours, "table", "--preset", PRESET]),
-                ("plan", [*ours, "run", "--dry-run", "--jobs", "2", "--preset", PRESET, "--seeds", f"0-{2 * seeds - 1}"]),
+                ("status", [*ours, "status", *preset, "--seeds", f"0-{seeds - 1}"]),
+                ("table", [*ours, "table", *preset]),
+                ("plan", [*ours, "run", "--dry-run", "--jobs", "2", *preset, "--seeds", f"0-{2 * seeds - 1}"]),
                 ("schedule", [sys.executable, __file__, "--schedule", str(size)]),
             ):
                 wall, computing, memory = measure(command)
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def write_records(size: int) -> int:
-    """So many records, seed by seed; the number of seeds that they reach into."""
+    """So many records, one seed after the other; the number of seeds that they reach into."""
     device = pick_device("cpu")
     torch.set_num_threads(1)  # as a batch does: else the plan would measure the machine instead of reading the records
     origin = environment(device, "bfloat16", path_name(device))

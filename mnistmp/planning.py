@@ -166,29 +166,33 @@ def _unit(notebook: str, specs: list[RunSpec], preset: str, folder: Path | None)
     )
 
 
-def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[RunSpec, float]:
-    """Seconds each run should take: as recorded on this machine, else measured now in a few steps per method."""
+def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[str, float]:
+    """Seconds a run of each row should take: as recorded on this machine, else measured now in a few steps per method.
+
+    Args:
+        specs: of one preset, where runs of a row differ by nothing but the seed.
+    """
     device = training.pick_device()
     same = {"device": device_name(device), "path": training.path_name(device), "threads": 1, "status": "done"}
     here = table[(table[list(same)] == list(same.values())).all(axis=1)]
     recorded = here.groupby("row")["seconds"].median()
     measured: dict[tuple, float] = {}
     seconds = {}
-    for spec in specs:
+    for spec in {spec.row: spec for spec in specs}.values():
         if spec.row in recorded:
-            seconds[spec] = float(recorded[spec.row])
+            seconds[spec.row] = float(recorded[spec.row])
             continue
         kind = (spec.method, spec.dataset, spec.precision, spec.epochs, spec.batch_size)
         if kind not in measured:
             measured[kind] = training.estimate_seconds(spec)
-        seconds[spec] = measured[kind]
+        seconds[spec.row] = measured[kind]
     return seconds
 
 
-def makespan(units: Sequence[Unit], seconds: dict[RunSpec, float], jobs: int) -> float:
+def makespan(units: Sequence[Unit], seconds: dict[str, float], jobs: int) -> float:
     """Seconds until the last of `jobs` workers is done, each taking the next unit when it is free."""
     busy_until = [0.0] * max(jobs, 1)
     for unit in units:
         busy_until.sort()
-        busy_until[0] += OVERHEAD + sum(seconds[spec] for spec in unit.specs)
+        busy_until[0] += OVERHEAD + sum(seconds[spec.row] for spec in unit.specs)
     return max(busy_until) if units else 0.0

@@ -89,7 +89,7 @@ def dry_run(job: Job) -> int:
     """Say what would be done and how long it would take; do nothing."""
     seconds = planning.estimate(job.todo, job.table)
     for unit in job.units:
-        print(f"{unit.label}  {about(sum(seconds[spec] for spec in unit.specs))}")
+        print(f"{unit.label}  {about(sum(seconds[spec.row] for spec in unit.specs))}")
     for unit in job.figure3:
         print(f"{unit.label}  once more for Figure 3, then t-SNE")
     print(_opening(job))

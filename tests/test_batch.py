@@ -110,7 +110,7 @@ def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(
     records.save(record(specs[1], seconds=7.0), PRESET)  # another machine
     seconds = planning.estimate(specs, records.load(PRESET))
     assert sorted(measured) == ["rcl", "rsc"]
-    assert [seconds[spec] for spec in specs] == [30.0, 100.0, 100.0, 100.0] * 2
+    assert [seconds[spec.row] for spec in specs] == [30.0, 100.0, 100.0, 100.0] * 2
     units = planning.plan_units(specs, PRESET, 10)
     assert len(units) == 8
     alone, two = (planning.makespan(units, seconds, jobs) for jobs in (1, 2))
