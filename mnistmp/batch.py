@@ -100,6 +100,7 @@ def child_environment(precision: str | None = None) -> dict[str, str]:
     """
     limit = cell_timeout()
     return {
+        **{name: value for name, value in os.environ.items() if name.startswith("MNISTMP_")},  # for another machine
         **training.worker_environment(),
         # One thread per run: a result then does not depend on the number of cores, and jobs do not compete.
         "OMP_NUM_THREADS": "1",

@@ -97,6 +97,8 @@ def _within(seconds: float, function: Callable[[], Any]) -> Any:
 class Dask(Executor):
     """concurrent.futures' interface to a cluster, and what else a batch needs of one."""
 
+    EXPECTED = 8  # units at a time to plan for, before the first worker is there
+
     def __init__(self, client: Client):
         self.client = client
         self._pool = client.get_executor(pure=False)  # pure: a unit tried again would be taken for the same one

@@ -77,7 +77,7 @@ def prepare(
     table = records.load(protocol.preset(preset).name)
     specs = planning.plan(preset, rows, seeds, precision, shard, table)
     todo = planning.missing(specs, preset, table)
-    jobs = jobs or (batch.default_jobs() if executor is None else max(executor.slots(), 1))
+    jobs = jobs or (batch.default_jobs() if executor is None else executor.slots() or executor.EXPECTED)
     units = planning.plan_units(todo, preset, jobs, folder)
     if folder is not None:
         notebooks.find(folder)
@@ -213,7 +213,9 @@ def _opening(job: Job) -> str:
     if not job.todo:
         return f"{words}, nothing to train."
     units = f"{len(job.units)} units of {'papermill' if job.folder else 'work'}"
-    return f"{words}, {len(job.todo)} to do in {units}, {job.jobs} at a time, {job.precision}."
+    at_once = job.jobs if job.executor is None else job.executor.slots()
+    when = f"{at_once} at a time" if at_once else "as soon as there is a worker"
+    return f"{words}, {len(job.todo)} to do in {units}, {when}, {job.precision}."
 
 
 def _close(job: Job, outcomes: Sequence[Outcome]) -> int:

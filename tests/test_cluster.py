@@ -9,11 +9,12 @@ import signal
 import socket
 import sys
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from mnistmp import cli, cluster, environment, paths, planning, records, reproduce
+from mnistmp import attempts, batch, cli, cluster, environment, paths, planning, records, reproduce
 from mnistmp.attempts import Outcome
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
@@ -114,6 +115,27 @@ def test_a_worker_that_sees_another_folder_or_has_other_code(place, monkeypatch)
     assert begin(code, place.folder) == done
     assert "does not see" in begin(code, place.folder / "nowhere").problem
     assert "has another mnistmp" in begin("0" * 12, place.folder).problem
+
+
+def test_a_cluster_without_workers_yet_is_planned_for(place):
+    waiting = SimpleNamespace(slots=lambda: 0, EXPECTED=4)
+    job = reproduce.prepare(PRESET, "standard", "0-7", precision="float32", executor=waiting)
+    assert [len(unit.specs) for unit in job.units] == [1] * 8  # not one unit for a single worker
+    assert reproduce._opening(job).endswith("8 to do in 8 units of work, as soon as there is a worker, float32.")
+    job.executor.slots = lambda: 3
+    assert ", 3 at a time, float32." in reproduce._opening(job)
+
+
+def test_settings_travel_to_the_workers(place, monkeypatch):
+    monkeypatch.setenv("MNISTMP_KERNELS", "off")
+    variables = batch.child_environment("float32")
+    assert variables["MNISTMP_KERNELS"] == "off" and variables["MNISTMP_PRECISION"] == "float32"
+    monkeypatch.setenv("MNISTMP_RESULTS", str(place.folder / "the-worker-s-own"))
+    told = []
+    monkeypatch.setattr(attempts, "_attempt", lambda unit, *_: told.append(paths.results()) or Outcome(unit))
+    attempts.attempt(*units_of(place, "rsc"), "batch", str(place.folder / "p"), variables)
+    assert told == [place.folder / "results"]
+    assert paths.results() == place.folder / "the-worker-s-own"
 
 
 # ---- records decide ----
