@@ -7,7 +7,7 @@ runs in a process of its own, start and imports included:
 
     status    `mnistmp status`
     table     `mnistmp table`
-    plan      `mnistmp run --dry-run` over twice as many runs, half of which are recorded
+    plan      `mnistmp run --dry-run` over as many runs, half of which are recorded
     schedule  as many units through the batch, with an executor that does nothing
 """
 
@@ -50,10 +50,11 @@ def main() -> None:
             os.environ["MNISTMP_RESULTS"] = folder
             seeds = write_records(size)
             ours, preset = [sys.executable, "-m", "mnistmp"], ["--preset", PRESET]
+            half = f"{seeds // 2}-{seeds // 2 + seeds - 1}"
             for name, command in (
                 ("status", [*ours, "status", *preset, "--seeds", f"0-{seeds - 1}"]),
                 ("table", [*ours, "table", *preset]),
-                ("plan", [*ours, "run", "--dry-run", "--jobs", "2", *preset, "--seeds", f"0-{2 * seeds - 1}"]),
+                ("plan", [*ours, "run", "--dry-run", "--jobs", "2", *preset, "--seeds", half]),
                 ("schedule", [sys.executable, __file__, "--schedule", str(size)]),
             ):
                 wall, computing, memory = measure(command)
