@@ -155,6 +155,34 @@ def test_precision_that_will_be_used(monkeypatch, tmp_path):
     assert list(protocol.PRESETS) == ["digits", "quick", "paper"]
 
 
+def test_gpus(monkeypatch, capsys):
+    import torch
+
+    assert probe._gpu()[0] == "ok" or not torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(probe.os.path, "exists", lambda path: True)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    level, text, remedy = probe._gpu()
+    assert level == "warning"
+    assert text == "a driver is there and this torch was built without CUDA; trainings take the processor"
+    assert "install a torch that fits the driver" in remedy
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert "torch cannot use it" in probe._gpu()[1]
+    monkeypatch.setattr(probe.os.path, "exists", lambda path: False)
+    assert probe._gpu() == ("ok", "none; trainings take the processor", "")
+
+    def broken(*_, device):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", broken)
+    monkeypatch.setattr(probe, "STEPS", [("GPU", probe._gpu)])
+    probe.main()
+    finding = json.loads(capsys.readouterr().out.splitlines()[1])
+    assert finding["level"] == "error" and "no kernel image" in finding["text"]
+    assert "CUDA_VISIBLE_DEVICES" in finding["remedy"]
+
+
 # ---- data ----
 
 
