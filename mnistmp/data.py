@@ -9,6 +9,7 @@ import http.client
 import os
 import shutil
 import socket
+import stat
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,7 @@ CHECKSUMS = {
 }
 
 DIGITS_REMEDY = "or use the embedded digits (--preset digits)"
+SIZE_LIMIT = 100_000_000  # bytes read of a file; the largest of the four has 47,040,016
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte
 
 
@@ -74,8 +76,15 @@ def load(name: str = "mnist", root: str | Path | None = None, download: bool = T
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Return the folder that holds `MNIST/raw`: `root`, else MNISTMP_DATA, else the user's cache."""
-    return Path(root or os.environ.get("MNISTMP_DATA") or user_cache_path("mnistmp")).expanduser().resolve()
+    """Return the folder that holds `MNIST/raw`: `root`, else MNISTMP_DATA, else the user's cache.
+
+    Raises DataError for a folder that cannot be, such as one of a user that nobody knows.
+    """
+    named = root or os.environ.get("MNISTMP_DATA") or user_cache_path("mnistmp")
+    try:
+        return Path(named).expanduser().resolve()
+    except RuntimeError as error:  # from pathlib: no such user, a link to itself
+        raise DataError(f"{named} is no folder for MNIST ({error}): set MNISTMP_DATA to one, {DIGITS_REMEDY}.") from None
 
 
 # ---- MNIST ----------------------------------------------------------------------------------
@@ -94,7 +103,9 @@ def _mnist(root: Path) -> GreyDigits:
 def _read_idx(path: Path) -> torch.Tensor:
     """Read one IDX file as uint8 (N, 28, 28) or (N,), made from the same bytes that were checked."""
     try:
-        content = np.fromfile(path, dtype=np.uint8)
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never answer, a device never end
+            raise OSError(0, "not a file")
+        content = np.fromfile(path, dtype=np.uint8, count=SIZE_LIMIT)
     except FileNotFoundError as error:
         raise DataError(
             f"{path} is missing: allow the download (download=True), "

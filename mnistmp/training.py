@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
@@ -225,5 +226,6 @@ def _report(spec: RunSpec, entry: dict[str, Any], splits: Splits, progress: Call
     if path:
         line = {"row": spec.row, "seed": spec.seed, "epoch": entry["epoch"], "epochs": spec.epochs,
                 "val": val, "test": test, "seconds": entry["seconds"]}  # fmt: skip
-        with open(path, "a", encoding="utf-8") as file:
+        # It is for looking at only: a full disk, or a folder cleared away, must not end the training.
+        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -186,6 +186,27 @@ def test_folder_in_place_of_a_file(tiny):
     assert f"{TEST_LABELS} cannot be read" in error_of(tiny)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_neither_hangs_nor_floods(tiny, make):
+    path = tiny / "MNIST/raw" / TEST_LABELS
+    path.unlink()
+    make(path)
+    assert f"{TEST_LABELS} cannot be read (not a file)" in error_of(tiny)
+
+
+def test_a_file_without_end_is_not_read_whole(tiny):
+    path = tiny / "MNIST/raw" / TEST_LABELS
+    os.truncate(path, 10**12)  # sparse
+    assert f"{TEST_LABELS} is not the published MNIST file" in error_of(tiny)
+
+
+def test_a_folder_of_nobody(monkeypatch):
+    monkeypatch.setenv("MNISTMP_DATA", "~no-such-user/data")
+    with pytest.raises(data.DataError, match="~no-such-user/data is no folder for MNIST"):
+        data.load("mnist")
+
+
 @pytest.mark.parametrize("download", [False, True])
 def test_unreadable_folder(tiny, monkeypatch, download):
     # by hand: chmod does not stop a test that runs as the administrator

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,6 +177,13 @@ def test_progress_file(tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert [(line["row"], line["epoch"], line["epochs"]) for line in lines] == [("standard", 1, 2), ("standard", 2, 2)]
     assert lines[1]["val"] == pytest.approx(record.history[1]["val_correct"])
+
+
+def test_a_progress_file_that_cannot_be_written_ends_no_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_PROGRESS", str(tmp_path / "cleared away/progress.jsonl"))
+    splits = SimpleNamespace(total=lambda split: 360)
+    entry = {"epoch": 1, "val_correct": 36, "test_correct": 36, "seconds": 1.0}
+    training._report(protocol.spec_for("standard", 0, "digits", "float32"), entry, splits, None)
 
 
 def test_precision_of_a_preset(monkeypatch):
