@@ -26,12 +26,16 @@ _BLOCK = 2**16  # weights that torch updates at once: what a pass writes, the ne
 _MAPS = 150_000  # the same for values of maps
 
 
+class KernelError(ValueError):
+    """Shortcuts that cannot be chosen: one sentence with what is valid."""
+
+
 @functools.cache
 def in_use() -> str:
     """Which shortcuts this process takes: "numba", "torch" or "off"."""
     wish = os.environ.get("MNISTMP_KERNELS", "on")
     if wish not in ("on", "torch", "off"):
-        raise ValueError(f"MNISTMP_KERNELS is {wish!r}; set it to on, torch or off.")
+        raise KernelError(f"MNISTMP_KERNELS is {wish!r}; set it to on, torch or off.")
     if wish != "on":
         return wish
     try:

@@ -300,7 +300,7 @@ def test_switch(monkeypatch):
         monkeypatch.setenv("MNISTMP_KERNELS", value)
         assert kernels.in_use.__wrapped__() == value
     monkeypatch.setenv("MNISTMP_KERNELS", "yes")
-    with pytest.raises(ValueError, match="MNISTMP_KERNELS is 'yes'; set it to on, torch or off."):
+    with pytest.raises(kernels.KernelError, match="MNISTMP_KERNELS is 'yes'; set it to on, torch or off."):
         kernels.in_use.__wrapped__()
 
 
