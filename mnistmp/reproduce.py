@@ -24,7 +24,7 @@ class Job:
     Attributes:
         specs, todo: all runs asked for, and those without a record.
         units: the work that records them.
-        figure3: the work that embeds what Figure 3 shows, after the trainings.
+        figure3: the work that embeds what Figure 3 shows of runs that are recorded already, after the trainings.
         table: the records there are, see `records.load`.
         folder: of the notebooks; None to train without.
         part: a shard of the whole, after which nothing is shown yet.
@@ -78,10 +78,14 @@ def prepare(
     specs = planning.plan(preset, rows, seeds, precision, shard, table)
     todo = planning.missing(specs, preset, table)
     jobs = jobs or (batch.default_jobs() if executor is None else executor.slots() or executor.EXPECTED)
-    units = planning.plan_units(todo, preset, jobs, folder)
     if folder is not None:
         notebooks.find(folder)
     figure3 = _figure3(preset, specs, folder) if folder is not None and shard is None else []
+    # What Figure 3 shows and is not recorded is trained once for both: the figure then shows the runs of Table 2.
+    for_both = [unit for unit in figure3 if set(unit.specs) <= set(todo)]
+    covered = {spec for unit in for_both for spec in unit.specs}
+    units = for_both + planning.plan_units([spec for spec in todo if spec not in covered], preset, jobs, folder)
+    figure3 = [unit for unit in figure3 if unit not in for_both]
     return Job(preset, rows, jobs, specs, todo, units, figure3, table, folder, shard is not None, executor)
 
 

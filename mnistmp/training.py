@@ -27,7 +27,7 @@ from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 from mnistmp.splits import Splits
 
-__all__ = ["Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected", "native_bfloat16",
+__all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected", "native_bfloat16",
            "path_name", "pick_device", "resolve_precision", "train_epoch", "train_missing", "train_planned",
            "worker_environment"]  # fmt: skip
 
@@ -145,6 +145,17 @@ def train_planned(
     return train_missing(specs, preset, progress=progress)
 
 
+class Diverged(RuntimeError):
+    """A training that left no network to look into; `record` says when it diverged."""
+
+    def __init__(self, record: RunRecord):
+        self.record = record
+        spec = record.spec
+        super().__init__(
+            f"{spec.row} seed {spec.seed} diverged in epoch {record.diverged_epoch}; there is no network to select."
+        )
+
+
 def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, on_epoch: OnEpoch | None = None):
     """Train and return (record, method at the epoch that `rule` selects), for looking into a network."""
     total = len(data.load(spec.dataset).test_labels)
@@ -160,7 +171,7 @@ def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, o
 
     record = fit(spec, device=device, on_epoch=keep)
     if record.status != "done":
-        raise RuntimeError(f"{spec.row} seed {spec.seed} diverged in epoch {record.diverged_epoch}; there is no network to select.")
+        raise Diverged(record)
     selected["method"].load_state_dict(selected["state"])
     return record, selected["method"]
 

@@ -277,12 +277,21 @@ def test_a_training_that_diverged_has_nothing_to_show(place, monkeypatch):
     records.save(stub_record(spec, status="diverged", history=[], diverged_epoch=1), PRESET)
     assert spec not in latent.missing(PRESET) and len(latent.missing(PRESET)) == 3
 
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_training_that_diverges_is_recorded_and_named(place, monkeypatch, recorded):
+    spec = spec_of("rcl-inf")
+    lost = stub_record(spec, status="diverged", history=[], diverged_epoch=1)
+    if recorded:  # as done, on another machine
+        records.save(stub_record(spec), PRESET)
+
     def diverge(spec, device):
-        raise RuntimeError("rcl-inf seed 0 diverged in epoch 1; there is no network to select.")
+        raise training.Diverged(lost)
 
     monkeypatch.setattr(training, "fit_selected", diverge)
-    with pytest.raises(latent.LatentError, match="diverged in epoch 1"):
-        latent.embed(spec, latent.PANELS[-1:])
+    with pytest.raises(latent.LatentError, match="rcl-inf seed 0 diverged in epoch 1; there is no network"):
+        latent.compute(PRESET, 0, latent.PANELS[-1:])
+    assert records.find(spec, PRESET).status == ("done" if recorded else "diverged")
 
 
 def test_features_of_half_precision_are_stored_in_full(place):
@@ -322,6 +331,21 @@ def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, ca
 
 
 # ---- the page ----
+
+
+def test_what_figure_3_shows_is_trained_once_for_both(place):
+    ids = ("standard", "standard-original", "rcl-m0.9", "rcl-inf")
+    recorded = protocol.plan(PRESET, "rcl-inf", "0", "float32")[0]
+    records.save(stub_record(recorded), PRESET)
+    job = reproduce.prepare(PRESET, seeds="0-1", precision="float32", folder=paths.notebooks())
+    assert [unit.rows for unit in job.units[:3]] == list(ids[:3]) and job.units[0].label == "09 standard seed 0"
+    assert [unit.rows for unit in job.figure3] == ["rcl-inf"]  # its network has to be trained again
+    trained = [spec for unit in job.units for spec in unit.specs]
+    assert len(trained) == len(set(trained)) == 29 and set(trained) == set(job.todo)
+    # Without notebooks, or of a part, there is no figure to train for.
+    for job in (reproduce.prepare(PRESET, seeds="0-1", precision="float32"),
+                reproduce.prepare(PRESET, seeds="0-1", precision="float32", shard="0/2", folder=paths.notebooks())):
+        assert not job.figure3 and not any(unit.label.startswith("09") for unit in job.units)
 
 
 def page_of(count=40, title="standard, validation", images=None, views=2):

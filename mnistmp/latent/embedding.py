@@ -45,7 +45,12 @@ def compute(
     """
     written = []
     for spec, due in missing(preset, seed, views).items():
-        record, panels = embed(spec, due)
+        try:
+            record, panels = embed(spec, due)
+        except training.Diverged as error:
+            if records.find(spec, preset) is None:  # that it diverged is its result
+                records.save(error.record, preset)
+            raise LatentError(str(error)) from None
         agreement = _compare(record, preset, progress)
         for panel in panels:
             panel.about["record"] = agreement
@@ -62,15 +67,10 @@ def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embeddi
         views: the splits to look at, and their titles.
 
     Raises:
-        LatentError: the training diverged.
+        training.Diverged: there is no network to look at.
     """
     device = training.pick_device()
-    try:
-        record, network = training.fit_selected(spec, device=device)
-    except RuntimeError as error:
-        if "diverged" not in str(error):  # torch's own: out of memory ...
-            raise
-        raise LatentError(str(error)) from None
+    record, network = training.fit_selected(spec, device=device)
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
     splits, panels = Splits(spec, device), []
     for view in views:
