@@ -99,7 +99,7 @@ audit: .venv-audit/bin/pip-audit ## look the locked packages up among the known 
 	if grep -qE '^Traceback|could not be audited|Max retries' .venv-audit/said; then \
 	    reason=$$(grep . .venv-audit/said | tail -n 1 | sed 's/^ERROR:[^:]*://' | cut -c 1-150); \
 	    echo "The locked packages could not be looked up ($$reason ...)," \
-	        'so nothing is known about them: run make audit where pypi.org answers.' >&2; exit 1; \
+	        'so nothing is known about them: run make audit where PyPI can be reached.' >&2; exit 1; \
 	fi; cat .venv-audit/said >&2; exit $$code
 
 .venv-lock/bin/uv:

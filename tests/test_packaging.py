@@ -220,10 +220,10 @@ def test_failed_installation_leaves_no_stamp_and_the_next_one_goes_on(bare_check
     [
         ("Traceback (most recent call last):\n  File x\nConnectionError: no route", 1,
          "The locked packages could not be looked up (ConnectionError: no route ...), so nothing is known about them: "
-         "run make audit where pypi.org answers.\n"),
+         "run make audit where PyPI can be reached.\n"),
         ("ERROR:pip_audit._cli:anyio: Dependency not found on PyPI and could not be audited: anyio (4.16.0)", 1,
          "The locked packages could not be looked up (anyio: Dependency not found on PyPI and could not be audited: "
-         "anyio (4.16.0) ...), so nothing is known about them: run make audit where pypi.org answers.\n"),
+         "anyio (4.16.0) ...), so nothing is known about them: run make audit where PyPI can be reached.\n"),
         ("Found 1 known vulnerability in 1 package", 1, "Found 1 known vulnerability in 1 package\n"),
         ("No known vulnerabilities found", 0, "No known vulnerabilities found\n"),
     ],
