@@ -74,7 +74,7 @@ def _table_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=_count, metavar="N", help="processes at a time (default: one per core or GPU)")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="processes at a time (default auto: one per core or GPU)")
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,9 +169,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
+def _count(text: str) -> int | None:
+    if text == "auto":
+        return None
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, give 1 or more, or auto")
     return int(text)
 
 

@@ -335,3 +335,9 @@ def test_planning_errors_are_ours():
     assert cli._sentence(FileNotFoundError(2, "No such file", "/a/b")) == "/a/b: No such file."
     assert cli._sentence(OSError(28, "No space left on device")) == "No space left on device."
     assert cli._sentence(KeyError("x")) is None
+
+
+def test_jobs_auto_is_the_default_written_out():
+    parse = cli._parser().parse_args
+    assert parse(["reproduce", "--jobs", "auto"]).jobs is parse(["reproduce"]).jobs is None
+    assert parse(["reproduce", "--jobs", "3"]).jobs == 3
