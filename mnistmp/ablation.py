@@ -10,11 +10,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
-from mnistmp import intervals, machine, methods, paths, protocol, records, study
-from mnistmp.files import write_atomically
+from mnistmp import intervals, machine, methods, paths, protocol, records, report, study
+from mnistmp.files import write_tables
 from mnistmp.protocol import Row
-from mnistmp.runrecord import RunRecord
-from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 
 # Of the run rather than of the method: what may be asked for besides the method's own options.
@@ -98,9 +96,10 @@ def specs(
     changes = readings(row, options)
     if protocol.row(row).training != row:
         raise AblationError(f"Row {row} is read from the runs of {protocol.row(row).training}; ablate that one.")
-    planned = protocol.plan(preset, row, seeds, precision)
+    runs = protocol.plan(preset, row, seeds, precision)
+    planned = [*runs]
     for name, value in changes:
-        for own in protocol.plan(preset, row, seeds, precision):
+        for own in runs:
             change = {name: value} if name in RUN else {"options": {name: value}}
             planned.append(
                 protocol.spec_for(row, own.seed, preset, precision, row=f"{row}+{name}={_word(value)}", **change)
@@ -115,20 +114,19 @@ def table(preset: str) -> pd.DataFrame:
     Welch's 95 % interval.
     """
     found = records.load(preset, strict=False)
+    runs = dict(list(found.groupby("row")))
     lines = []
     for row in protocol.trainings():
         changed = [f"{row.id}+{name}={_word(value)}" for name, values in _choices(row).items() for value in values[1:]]
-        names = [name for name in changed if name in set(found["row"])]
-        runs = {name: {seed: records.read(paths.results() / file) for seed, file in
-                       found.loc[found["row"] == name, ["seed", "file"]].itertuples(index=False)}
-                for name in ([row.id, *names] if names else [])}  # fmt: skip
-        own = runs.get(row.id, {})
-        shared = sorted(set().union(*(runs[name] for name in names)) & own.keys()) if names else []
-        reference = _summary([own[seed] for seed in shared])
-        if names:
-            lines.append((row.id, DEFAULT, *reference[:5], math.nan, math.nan, math.nan, reference[5]))
+        names = [name for name in changed if name in runs]
+        if not names:
+            continue
+        own = runs.get(row.id, found[:0])
+        shared = own["seed"].isin(set().union(*(runs[name]["seed"] for name in names)))
+        reference = _summary(row, own[shared])
+        lines.append((row.id, DEFAULT, *reference[:5], math.nan, math.nan, math.nan, reference[5]))
         for name in names:
-            summary = _summary(list(runs[name].values()))
+            summary = _summary(row, runs[name])
             n, _, _, test_mean, test_std, _ = summary
             difference = intervals.welch(test_mean, test_std, n, *reference[3:5], reference[0])
             lines.append((row.id, name.partition("+")[2], *summary[:5], *difference, summary[5]))
@@ -172,16 +170,8 @@ def write(lines: pd.DataFrame, text: str, preset: str) -> list[Path]:
         AblationError: they cannot be written.
     """
     csv = lines.to_csv(index=False, float_format="%.12g", lineterminator="\n")
-    written = []
-    for kind, content in (("md", text), ("csv", csv)):
-        path = paths.results(preset) / f"readings.{kind}"
-        try:
-            written.append(write_atomically(path, content))
-        except OSError as error:
-            raise AblationError(
-                f"{path} cannot be written ({error.strerror or error}); free or repair the place."
-            ) from None
-    return written
+    folder = paths.results(preset)
+    return write_tables({folder / "readings.md": text, folder / "readings.csv": csv}, AblationError)
 
 
 def _choices(row: Row) -> dict[str, list]:
@@ -203,20 +193,11 @@ def _choices(row: Row) -> dict[str, list]:
     return choices | {name: list(values) for name, values in RUN.items()}
 
 
-def _summary(runs: Sequence[RunRecord]) -> tuple:
+def _summary(row: Row, runs: pd.DataFrame) -> tuple:
     """n, validation mean and standard deviation, test mean and standard deviation, number of diverged runs."""
-    done = [run for run in runs if run.status == "done"]
-    val, test = [], []
-    for run in done:
-        epoch = run.history[select([entry["val_correct"] for entry in run.history], run.val_total)]
-        val.append(100 * epoch["val_correct"] / run.val_total)
-        test.append(100 * epoch["test_correct"] / run.test_total)
-    moments = [
-        value
-        for part in (val, test)
-        for value in (pd.Series(part, dtype=float).mean(), pd.Series(part, dtype=float).std())
-    ]
-    return len(done), *moments, len(runs) - len(done)
+    chosen = report.selected(row, runs)
+    val, test = ([run[place] for run in chosen] for place in (1, 2))
+    return len(chosen), *report.mean_std(val), *report.mean_std(test), len(runs) - len(chosen)
 
 
 def _word(value: object) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mnistmp import paths, protocol, records, study
-from mnistmp.files import write_atomically
+from mnistmp.files import write_tables
 from mnistmp.readings import CLEARLY, DEFAULT, DROPPED_BATCH, KEY, RESOLUTION, TARGETS
 from mnistmp.readings import Reading, clearly_better, measure, scores, specs
 from mnistmp.selection import EARLY_STOP
@@ -107,15 +107,8 @@ def write(measured: pd.DataFrame, text: str) -> list[Path]:
     units = {name: f"{name}_percent" for name in ("val_mean", "val_std", "test_mean", "test_std", "paper_val")}
     units |= {"tolerance": "tolerance_percentage_points"}
     csv = measured.rename(columns=units).to_csv(index=False, float_format="%.12g", lineterminator="\n")
-    written = []
-    for kind, content in (("md", text), ("csv", csv)):
-        path = paths.results(PRESET) / f"table.{kind}"
-        try:
-            written.append(write_atomically(path, content))
-        except OSError as error:
-            reason = error.strerror or error
-            raise SpecError(f"{path} cannot be written ({reason}); free or repair the place.") from None
-    return written
+    folder = paths.results(PRESET)
+    return write_tables({folder / "table.md": text, folder / "table.csv": csv}, SpecError)
 
 
 def _rows(measured: pd.DataFrame, scored: pd.DataFrame, kind: str, decimals: int) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from mnistmp import paths, protocol
-from mnistmp.files import write_atomically
+from mnistmp.files import write_tables
 from mnistmp.report import ReportError, selected_accuracies
 
 LEVEL = 0.05  # of all comparisons together
@@ -162,16 +162,8 @@ def write(comparisons: pd.DataFrame, preset: str) -> list[Path]:
     """
     units = {name: f"{name}_percentage_points" for name in ("paper", "difference", "ci_low", "ci_high")}
     csv = comparisons.rename(columns=units).to_csv(index=False, float_format="%.10g", lineterminator="\n")
-    written = []
-    for kind, content in (("md", to_markdown(comparisons)), ("csv", csv)):
-        path = paths.results(preset) / f"claims.{kind}"
-        try:
-            written.append(write_atomically(path, content))
-        except OSError as error:
-            raise ReportError(
-                f"{path} cannot be written ({error.strerror or error}); free or repair the place."
-            ) from None
-    return written
+    folder = paths.results(preset)
+    return write_tables({folder / "claims.md": to_markdown(comparisons), folder / "claims.csv": csv}, ReportError)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 import pandas as pd
 
 from mnistmp import intervals, paths, protocol
-from mnistmp.files import write_atomically
+from mnistmp.files import write_tables
 from mnistmp.protocol import TABLE2, Row
 from mnistmp.selection import EARLY_STOP, select
 
@@ -104,24 +104,18 @@ def write(table: pd.DataFrame, preset: str) -> dict[str, Path]:
         ReportError: they cannot be written.
     """
     texts = {"md": to_markdown(table, preset), "csv": to_csv(table), "tex": to_latex(table, preset)}
-    written = {}
-    for kind, text in texts.items():
-        path = paths.results(preset) / f"table2.{kind}"
-        try:
-            written[kind] = write_atomically(path, text)
-        except OSError as error:
-            reason = error.strerror or error
-            raise ReportError(f"{path} cannot be written ({reason}); free or repair the place.") from None
-    return written
+    folder = paths.results(preset)
+    written = write_tables({folder / f"table2.{kind}": text for kind, text in texts.items()}, ReportError)
+    return dict(zip(texts, written))
 
 
 def _line(row: Row, runs: pd.DataFrame, comparable: bool) -> dict:
     _check_same(row, runs)
-    chosen = _selected(row, runs)
+    chosen = selected(row, runs)
     val, test, epochs = ([run[place] for run in chosen] for place in (1, 2, 3))
     unreached = sum(row.selection == "early-stop" and accuracy < EARLY_STOP for accuracy in val)
     paper = row.paper or (math.nan,) * 4
-    ours = (*_mean_std(val), *_mean_std(test))
+    ours = (*mean_std(val), *mean_std(test))
     # Other digits than the paper's have nothing to be subtracted from.
     difference, low, high = (math.nan,) * 3
     if comparable:
@@ -135,12 +129,14 @@ def selected_accuracies(records: pd.DataFrame, row: Row) -> dict[int, tuple[floa
     """Validation and test accuracy in percent, at the epoch that the row selects, by seed; finished runs only."""
     runs = records[records["row"] == row.training]
     _check_same(row, runs)
-    return {seed: (float(val), float(test)) for seed, val, test, _ in _selected(row, runs)}
+    return {seed: (float(val), float(test)) for seed, val, test, _ in selected(row, runs)}
 
 
-def _selected(row: Row, runs: pd.DataFrame) -> list[tuple[int, Fraction, Fraction, int]]:
-    # Seed, validation and test accuracy in percent, epoch from 1. Fractions: exact, so the table has the same
-    # bytes on every machine.
+def selected(row: Row, runs: pd.DataFrame) -> list[tuple[int, Fraction, Fraction, int]]:
+    """Seed, validation and test accuracy in percent, and epoch from 1 that the row selects, of each finished run.
+
+    Accuracies are fractions: exact, so a table has the same bytes on every machine.
+    """
     done, chosen = runs[runs["status"] == "done"], []
     for line in done[["seed", "val_correct", "test_correct", "val_total", "test_total"]].itertuples(index=False):
         index = select(line.val_correct, line.val_total, row.selection)
@@ -150,7 +146,8 @@ def _selected(row: Row, runs: pd.DataFrame) -> list[tuple[int, Fraction, Fractio
     return chosen
 
 
-def _mean_std(values: list[Fraction]) -> tuple[float, float]:
+def mean_std(values: list[Fraction]) -> tuple[float, float]:
+    """Mean and sample standard deviation; NaN without values, and without a second one."""
     return float(mean(values)) if values else math.nan, float(stdev(values)) if len(values) > 1 else math.nan
 
 

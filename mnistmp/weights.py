@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mnistmp import machine, paths, protocol, records, study
-from mnistmp.files import write_atomically
+from mnistmp.files import write_tables
 from mnistmp.protocol import Row
 from mnistmp.records import RunRecord
 from mnistmp.selection import select
@@ -217,15 +217,8 @@ def write(grid: pd.DataFrame, text: str, row: Row, preset: str) -> list[Path]:
     """
     units = {name: f"{name}_percent" for name in ("val_mean", "val_std", "val_min")}
     csv = grid.rename(columns=units).to_csv(index=False, float_format="%.12g", lineterminator="\n")
-    written = []
-    for kind, content in (("md", text), ("csv", csv)):
-        path = paths.results(preset) / "weights" / f"{_title(row)}.{kind}"
-        try:
-            written.append(write_atomically(path, content))
-        except OSError as error:
-            reason = error.strerror or error
-            raise WeightError(f"{path} cannot be written ({reason}); free or repair the place.") from None
-    return written
+    folder = paths.results(preset) / "weights"
+    return write_tables({folder / f"{_title(row)}.md": text, folder / f"{_title(row)}.csv": csv}, WeightError)
 
 
 def _check_threshold(threshold: float) -> None:
