@@ -41,16 +41,22 @@ def resolve_precision(preset_name: str, requested: str | None = None) -> str:
     """
     recorded = set(records.load(preset_name)["precision"])
     requested = requested or os.environ.get("MNISTMP_PRECISION")  # set for the notebooks of a batch
-    wanted = requested or protocol.preset(preset_name).precision
     if requested and recorded - {requested}:
         raise SpecError(
             f"results/{preset_name} holds {', '.join(sorted(recorded))} records, and {requested} is asked for; one table "
             f"takes one precision, so leave --precision out or set MNISTMP_RESULTS to another folder."
         )
+    return precision_beside(recorded, preset_name, requested)
+
+
+def precision_beside(recorded: set[str], preset_name: str, requested: str | None = None) -> str:
+    """`resolve_precision` where the precisions of the preset's records are known; that they fit is not checked."""
+    requested = requested or os.environ.get("MNISTMP_PRECISION")  # set for the notebooks of a batch
+    wanted = requested or protocol.preset(preset_name).precision
     if wanted != "auto":
         return wanted
     if len(recorded) == 1:
-        return recorded.pop()
+        return next(iter(recorded))
     return "bfloat16" if native_bfloat16() else "float32"
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import paths, protocol, records, training
+from mnistmp import machine, paths, protocol, records, training
 from mnistmp.environment import device_name
 from mnistmp.progress import OVERHEAD
 from mnistmp.spec import RunSpec
@@ -44,12 +43,8 @@ def plan(
     protocol.preset(preset)  # an unknown name is said first
     if table is None:
         resolved = training.resolve_precision(preset, precision)
-    else:  # by the same rule, without reading thousands of files once more
-        resolved = precision or os.environ.get("MNISTMP_PRECISION") or protocol.preset(preset).precision
-        recorded = table["precision"].unique()
-        if resolved == "auto":
-            native = "bfloat16" if training.native_bfloat16() else "float32"
-            resolved = recorded[0] if len(recorded) == 1 else native
+    else:  # without reading thousands of files once more
+        resolved = machine.precision_beside(set(table["precision"]), preset, precision)
     specs = protocol.plan(preset, rows=rows, seeds=seeds, precision=resolved)
     if shard is None:
         return specs
