@@ -47,7 +47,7 @@ def as_graph(step: Callable[[], None], generator: torch.Generator) -> Callable[[
 class RecordedSteps:
     """Steps on the training digits, one recording per size of batch (the last of an epoch is smaller).
 
-    Recording leaves no trace: weights, momentum and the method's generator are as before.
+    Recording leaves no trace, even where it fails: weights, momentum and the method's generator are as before.
 
     Args:
         method, optimizer: not yet trained; the optimiser's momentum is zero.
@@ -61,12 +61,14 @@ class RecordedSteps:
         weights = [weight.detach().clone() for weight in optimizer.weights]
         noise = method.generator.get_state()
         method.train()
-        for size in splits.batch_sizes():
-            index = torch.arange(size, device=splits.table.device)
-            # Bound now: each recording keeps indices of its own.
-            self.replays[size] = index, record(lambda index=index: self._step(index), method.generator)
-        optimizer.reset(weights)
-        method.generator.set_state(noise)
+        try:
+            for size in splits.batch_sizes():
+                index = torch.arange(size, device=splits.table.device)
+                # Bound now: each recording keeps indices of its own.
+                self.replays[size] = index, record(lambda index=index: self._step(index), method.generator)
+        finally:
+            optimizer.reset(weights)
+            method.generator.set_state(noise)
 
     def epoch(self, order: Iterable[torch.Tensor]) -> dict[str, float]:
         """Train on the digits of each index tensor (B,); the mean of the loss and of its terms, as `train_epoch`."""
@@ -101,8 +103,6 @@ def recorded(method: Method, optimizer: SGD, splits: Splits, record=None) -> Rec
         if splits.table.device.type != "cuda" or kernels.in_use() == "off":
             return None
         record = as_graph
-    weights = [weight.detach().clone() for weight in optimizer.weights]
-    noise = method.generator.get_state()
     try:
         return RecordedSteps(method, optimizer, splits, record)
     except RuntimeError as error:
@@ -113,6 +113,4 @@ def recorded(method: Method, optimizer: SGD, splits: Splits, record=None) -> Rec
             f"depend on them.",
             stacklevel=2,
         )
-        optimizer.reset(weights)
-        method.generator.set_state(noise)
         return None
