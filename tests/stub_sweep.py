@@ -82,6 +82,15 @@ def place(tmp_path, monkeypatch):
                            attempts=tmp_path / "results" / PRESET / "attempts")  # fmt: skip
 
 
+@pytest.fixture
+def quick(place):
+    """One notebook, for standard training's two rows."""
+    for path in place.notebooks.iterdir():
+        if path.stem != "02_standard":
+            path.unlink()
+    return place
+
+
 def units_of(place, rows, seeds="0", jobs=10, **kwargs):
     return planning.plan_units(specs_of(rows, seeds), PRESET, jobs, place.notebooks, **kwargs)
 

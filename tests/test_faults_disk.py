@@ -7,21 +7,12 @@ import pytest
 from mnistmp import records
 from places import fill, largest_file, read_only, small_disk
 from stub_runs import PRESET, record, specs_of
-from stub_sweep import Forked, place, processes_in, wait_for  # noqa: F401
+from stub_sweep import Forked, place, processes_in, quick, wait_for  # noqa: F401
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow,
               pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]  # fmt: skip
 
 SWEEP = ("reproduce", "--rows", "standard,standard-original", "--seeds", "0", "--jobs", "2", "--precision", "float32")
-
-
-@pytest.fixture
-def quick(place):
-    """One notebook, for two runs."""
-    for path in place.notebooks.iterdir():
-        if path.stem != "02_standard":
-            path.unlink()
-    return place
 
 
 def sweep(place):

@@ -6,29 +6,19 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from mnistmp import batch, cli, paths, protocol, records
 from mnistmp.attempts import Outcome
 from stub_runs import PRESET, record, specs_of
-from stub_sweep import ROOT, Forked, place, start  # noqa: F401
+from stub_sweep import ROOT, Forked, place, quick, start  # noqa: F401
 from test_faults_kills import SHORT
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]
 
 ROWS = "standard,standard-original"
 SWEEP = ("reproduce", "--rows", ROWS, "--seeds", "0-1", "--jobs", "1", "--precision", "float32")
-
-
-@pytest.fixture
-def quick(place):
-    """One notebook, for four runs."""
-    for path in place.notebooks.iterdir():
-        if path.stem != "02_standard":
-            path.unlink()
-    return place
 
 
 # ---- two at once ----
