@@ -30,6 +30,11 @@ def native_bfloat16(device: str | torch.device | None = None) -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
+def fastest_precision(device: str | torch.device | None = None) -> str:
+    """ "bfloat16" where the device multiplies it natively, else "float32"."""
+    return "bfloat16" if native_bfloat16(device) else "float32"
+
+
 def resolve_precision(preset_name: str, requested: str | None = None) -> str:
     """The precision to run a preset at: as asked, here or by MNISTMP_PRECISION, else the preset's own.
 
@@ -57,7 +62,7 @@ def precision_beside(recorded: set[str], preset_name: str, requested: str | None
         return wanted
     if len(recorded) == 1:
         return next(iter(recorded))
-    return "bfloat16" if native_bfloat16() else "float32"
+    return fastest_precision()
 
 
 def worker_environment() -> dict[str, str]:

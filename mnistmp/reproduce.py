@@ -159,7 +159,8 @@ def show(preset: str, rows: str, folder: Path, jobs: int, *, again=False, execut
         return []
     print(f"Executing {len(due)} of {len(units)} notebooks to show what is recorded.", flush=True)
     marks = notebooks.fingerprints(due, preset)
-    outcomes = batch.run_units(due, jobs, executor=executor)
+    # The last first: 01 is the shortest, so that no core waits long for another at the end.
+    outcomes = batch.run_units(due[::-1], jobs, executor=executor)
     try:
         notebooks.remember({o.unit.label: marks[o.unit.label] for o in outcomes if not o.problem}, preset)
     except OSError as error:

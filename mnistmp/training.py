@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import itertools
 import json
 import math
@@ -17,7 +18,7 @@ import torch
 
 from mnistmp import data, graph, methods, protocol, records
 from mnistmp.environment import environment
-from mnistmp.machine import native_bfloat16, path_name, pick_device, resolve_precision, worker_environment
+from mnistmp.machine import fastest_precision, native_bfloat16, path_name, pick_device, resolve_precision, worker_environment
 from mnistmp.methods import Method
 from mnistmp.network import LeNet, initialize
 from mnistmp.optimizer import SGD
@@ -27,7 +28,7 @@ from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 from mnistmp.splits import Splits
 
-__all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected", "native_bfloat16",
+__all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected", "fit_to_inspect", "native_bfloat16",
            "path_name", "pick_device", "resolve_precision", "train_epoch", "train_missing", "train_planned",
            "worker_environment"]  # fmt: skip
 
@@ -174,6 +175,31 @@ def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, o
         raise Diverged(record)
     selected["method"].load_state_dict(selected["state"])
     return record, selected["method"]
+
+
+def fit_to_inspect(spec: RunSpec, rule: str = "best-validation", *, on_epoch: OnEpoch | None = None):
+    """`fit_selected` on the CPU for looking into a network, not for a table: as fast as it gets, looked at in float32.
+
+    Args:
+        spec: its precision is replaced by the one that is fastest here, as the record says.
+        rule: which epoch's network to return, see `selection.select`.
+        on_epoch: as for `fit`; it gets a copy of the method in float32.
+
+    Returns:
+        (record, method in float32 on the CPU).
+
+    Raises:
+        Diverged: there is no network to look into.
+    """
+
+    def look(epoch: int, method: Method, entry: dict[str, Any]) -> None:
+        if on_epoch:
+            on_epoch(epoch, copy.deepcopy(method).float(), entry)
+
+    device = torch.device("cpu")
+    spec = dataclasses.replace(spec, precision=fastest_precision(device))
+    record, method = fit_selected(spec, rule, device=device, on_epoch=look)
+    return record, method.float()
 
 
 def train_epoch(method: Method, optimizer: SGD, batches: Iterable) -> dict[str, float]:

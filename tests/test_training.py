@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mnistmp import data, kernels, methods, protocol, records, training
+from mnistmp import data, kernels, machine, methods, protocol, records, training
 from mnistmp.spec import RunSpec, SpecError
 from mnistmp.splits import Splits
 
@@ -154,6 +154,25 @@ def test_fit_selected_returns_the_network_of_the_selected_epoch():
     splits = Splits(spec, CPU)
     assert training.count_correct(method, splits, "val") == chosen["val_correct"]
     assert training.count_correct(method, splits, "test") == chosen["test_correct"]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_fit_to_inspect_trains_fast_and_hands_over_float32(monkeypatch, native):
+    monkeypatch.setattr(machine, "native_bfloat16", lambda device=None: native)
+    spec, seen = protocol.spec_for("jigsaw", 0, "digits", epochs=2), []
+    splits = Splits(spec, CPU)  # float32, as a notebook takes it
+
+    def watch(epoch, method, entry):
+        with torch.inference_mode():
+            seen.append(method(splits.batch("val", slice(0, 4))[0]))
+
+    record, method = training.fit_to_inspect(spec, "last", on_epoch=watch)
+    assert record.spec.precision == ("bfloat16" if native else "float32")
+    assert {p.dtype for p in method.parameters()} == {torch.float32}
+    assert len(seen) == 2 and all(logits.dtype == torch.float32 for logits in seen)
+    # Evaluated in float32, the network is the one whose accuracy the record holds, but for a few close calls.
+    assert abs(training.count_correct(method, splits, "val") - record.history[-1]["val_correct"]) <= 5
+    assert [e["val_correct"] for e in training.fit(record.spec).history] == [e["val_correct"] for e in record.history]
 
 
 def test_train_missing_trains_once_and_reads_afterwards(monkeypatch):
