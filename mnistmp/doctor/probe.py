@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires, version
 
 Found = tuple[str, str, str]  # "ok", "warning" or "error"; what was found; what to do about it
 
