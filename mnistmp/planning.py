@@ -104,23 +104,22 @@ def plan_units(specs: Sequence[RunSpec], preset: str, jobs: int = 1, notebooks: 
     Raises:
         BatchError: a notebook that should train is not there.
     """
-    size = _most_per_unit(specs)
+    size = most_per_unit(specs)
     if jobs > 1:  # enough units that none waits long for the last
         size = max(1, min(size, len(specs) // (2 * jobs)))
     by_notebook: dict[str, list[RunSpec]] = {}
     for spec in specs:
         by_notebook.setdefault("" if notebooks is None else protocol.row(spec.row).notebook, []).append(spec)
     blocks = [(notebook, block) for notebook, some in by_notebook.items() for block in _blocks(some, size)]
-    units = [_unit(notebook, block, preset, notebooks) for notebook, block in blocks]
+    units = [unit_of(notebook, block, preset, notebooks) for notebook, block in blocks]
     absent = sorted({unit.notebook for unit in units if unit.notebook and not Path(unit.notebook).is_file()})
     if absent:
         raise BatchError(f"{absent[0]} is missing; restore it, or train without notebooks: mnistmp run.")
     return sorted(units, key=lambda unit: (unit.specs[0].seed, -len(unit.specs)))
 
 
-def _most_per_unit(specs: Sequence[RunSpec]) -> int:
-    # A kernel takes seconds to start. Trainings that take minutes each have one of their own;
-    # shorter ones share it.
+def most_per_unit(specs: Sequence[RunSpec]) -> int:
+    """How many trainings share a kernel, which takes seconds to start; those that take minutes have one each."""
     if training.pick_device().type != "cpu":
         return 15
     return 6 if all(spec.dataset == "digits" for spec in specs) else 1
@@ -145,7 +144,8 @@ def _blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
     return blocks
 
 
-def _unit(notebook: str, specs: list[RunSpec], preset: str, folder: Path | None) -> Unit:
+def unit_of(notebook: str, specs: Sequence[RunSpec], preset: str, folder: Path | None) -> Unit:
+    """The unit of one notebook that records these runs, which are exactly its rows x its seeds."""
     rows, seeds = list(dict.fromkeys(spec.row for spec in specs)), sorted({spec.seed for spec in specs})
     more = f"-and-{len(rows) - 1}-more" if len(rows) > 1 else ""
     shown = ", ".join(rows) if len(rows) <= 3 else f"{rows[0]} and {len(rows) - 1} more"

@@ -134,6 +134,8 @@ def _execute(args: argparse.Namespace) -> tuple[int, str]:
             output, output, parameters, cwd=str(args.output.absolute().parent), kernel_name="python3",
             progress_bar=False, start_timeout=START_TIMEOUT, iopub_timeout=IOPUB_TIMEOUT,
             execution_timeout=cell_timeout(),
+            # Nothing is left for the kernel to do, and dismantling torch and its friends takes it a second.
+            shutdown_kernel="immediate",
         )  # fmt: skip
         json.loads(args.output.read_text(encoding="utf-8"), parse_constant=_refuse)
     except papermill.PapermillExecutionError as error:

@@ -146,11 +146,11 @@ def test_precision_that_will_be_used(monkeypatch, tmp_path):
 
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
-    monkeypatch.setattr(precisions, "native_bfloat16", lambda device: False)
+    monkeypatch.setattr(precisions, "native_bfloat16", lambda device=None: False)
     level, text, remedy = probe._precision()
     assert level == "warning" and text.startswith("digits float32, quick float32, paper bfloat16 (")
     assert "so paper takes much longer" in text and "--precision float32" in remedy
-    monkeypatch.setattr(precisions, "native_bfloat16", lambda device: True)
+    monkeypatch.setattr(precisions, "native_bfloat16", lambda device=None: True)
     assert probe._precision()[1].startswith("digits bfloat16, quick bfloat16, paper bfloat16 (")
     assert list(protocol.PRESETS) == ["digits", "quick", "paper"]
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from browser import Browser, needs_chromium
-from mnistmp import benchmark, cli, figures, interactive, latent, paths, protocol, records, reproduce, training
+from mnistmp import benchmark, cli, figures, interactive, latent, paths, planning, protocol, records, reproduce, training
 from mnistmp.latent import embedding as work
 from mnistmp.latent import file, panels, picture
 from mnistmp.notebooks import NotebookError
@@ -308,7 +308,7 @@ def test_features_of_half_precision_are_stored_in_full(place):
 # ---- the batch ----
 
 
-def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, capsys):
+def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, monkeypatch, capsys):
     folder = place / "notebooks"
     folder.mkdir()
     specs = protocol.plan(PRESET, seeds="0-1", precision="float32")
@@ -316,11 +316,17 @@ def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, ca
     with pytest.raises(NotebookError):
         latent.units(PRESET, 0, folder)
     (folder / f"{latent.NOTEBOOK}.ipynb").write_text("{}")
-    made = reproduce._figure3(PRESET, specs, folder)
+    made = reproduce._figure3(PRESET, specs, folder)  # short trainings share a kernel
     assert [(unit.name, unit.seeds, unit.rows) for unit in made] == [
-        (f"09-{row}-seed-0", "0", row) for row in ("standard", "standard-original", "rcl-m0.9", "rcl-inf")
+        ("09-standard-and-1-more-seed-0", "0", "standard,standard-original"),
+        ("09-rcl-m0.9-and-1-more-seed-0", "0", "rcl-m0.9,rcl-inf"),
     ]
-    assert all(unit.specs[0].row == unit.rows and unit.notebook.endswith("09_latent_space.ipynb") for unit in made)
+    assert all(",".join(spec.row for spec in unit.specs) == unit.rows for unit in made)
+    assert all(unit.notebook.endswith("09_latent_space.ipynb") for unit in made)
+    with monkeypatch.context() as long:  # as minutes each are
+        long.setattr(planning, "most_per_unit", lambda specs: 1)
+        alone = [unit.name for unit in reproduce._figure3(PRESET, specs, folder)]
+    assert alone == [f"09-{row}-seed-0" for row in ("standard", "standard-original", "rcl-m0.9", "rcl-inf")]
     assert reproduce._figure3(PRESET, [spec for spec in specs if spec.row != "rcl-inf"], folder) == []
     assert reproduce._figure3(PRESET, [spec for spec in specs if spec.seed == 1], folder) == []
     for view in latent.PANELS[:3]:
@@ -334,11 +340,11 @@ def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, ca
 
 
 def test_what_figure_3_shows_is_trained_once_for_both(place):
-    ids = ("standard", "standard-original", "rcl-m0.9", "rcl-inf")
     recorded = protocol.plan(PRESET, "rcl-inf", "0", "float32")[0]
     records.save(stub_record(recorded), PRESET)
     job = reproduce.prepare(PRESET, seeds="0-1", precision="float32", folder=paths.notebooks())
-    assert [unit.rows for unit in job.units[:3]] == list(ids[:3]) and job.units[0].label == "09 standard seed 0"
+    assert [unit.rows for unit in job.units[:2]] == ["standard,standard-original", "rcl-m0.9"]
+    assert job.units[0].label == "09 standard, standard-original seed 0"
     assert [unit.rows for unit in job.figure3] == ["rcl-inf"]  # its network has to be trained again
     trained = [spec for unit in job.units for spec in unit.specs]
     assert len(trained) == len(set(trained)) == 29 and set(trained) == set(job.todo)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnistmp import notebooks, protocol, records, training
+from mnistmp import notebooks, planning, protocol, records, training
 from mnistmp.latent import file
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.picture import settings
@@ -108,7 +108,7 @@ def _specs(preset: str, seed: int | None, views: Sequence[View], precision: str 
 
 
 def units(preset: str, seed: int, folder: Path, precision: str | None = None) -> list[Unit]:
-    """The batch's work for Figure 3: one unit per training that lacks panels.
+    """The batch's work for Figure 3: the trainings that lack panels, some per unit where they are short.
 
     Args:
         folder: of the notebooks.
@@ -118,10 +118,10 @@ def units(preset: str, seed: int, folder: Path, precision: str | None = None) ->
         LatentError, RecordError: a file that cannot be used.
         NotebookError: the notebook is missing.
     """
-    (notebook,) = notebooks.find(folder, [NOTEBOOK])
-    number = NOTEBOOK[:2]
-    return [
-        Unit(name=f"{number}-{spec.row}-seed-{seed}", label=f"{number} {spec.row} seed {seed}", preset=preset,
-             notebook=str(notebook), seeds=str(seed), rows=spec.row, specs=(spec,))
-        for spec in missing(preset, seed, precision=precision)
-    ]  # fmt: skip
+    notebooks.find(folder, [NOTEBOOK])
+    due = list(missing(preset, seed, precision=precision))
+    size = max(1, min(planning.most_per_unit(due), len(due) // 2))  # never one unit: most machines have two cores
+    new = [spec for spec in due if records.find(spec, preset) is None]  # apart: these are recorded on the way
+    groups = new, [spec for spec in due if spec not in new]
+    shared = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+    return [planning.unit_of(NOTEBOOK, specs, preset, folder) for specs in shared]
