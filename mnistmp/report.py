@@ -240,7 +240,21 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
         if line["unreached"]:
             sentences.append(f"{line['id']}: {line['unreached']} of {line['n']} runs never reached {EARLY_STOP} % "
                              "validation accuracy; their best epoch counts.")  # fmt: skip
-    return sentences
+    return [*sentences, *_conclusion(table)]
+
+
+def _conclusion(table: pd.DataFrame) -> list[str]:
+    # What agrees and what does not, said before anybody has to look for it.
+    compared = table[table["paper_test_mean"].notna()]
+    decided = compared[compared["agrees"].notna()]
+    if len(compared) < 2 or decided.empty:
+        return []
+    differ = decided[decided["agrees"] == False]  # noqa: E712  (a column of objects)
+    named = ", ".join(f"{label} ({off:+.1f})" for label, off in zip(differ["label"], differ["difference"]))
+    said = f"Test accuracy agrees with the paper's in {len(decided) - len(differ)} of {len(compared)} rows"
+    said += f" and differs in {len(differ)}: {named}" if len(differ) else ""
+    too_few = len(compared) - len(decided)
+    return [said + (f"; in {too_few} there are too few runs to say." if too_few else ".")]
 
 
 _TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -97,6 +97,24 @@ def test_verdict_is_whether_the_interval_contains_zero(frame):
         assert (result["ci_low"] <= 0 <= result["ci_high"]) == expected
 
 
+def test_what_agrees_and_what_does_not_is_said_in_a_sentence(frame):
+    standard = row("standard")
+    near, far = ((99.8, 0.006, mean, 0.1) for mean in (26.7, 45.0))
+    rows = [dataclasses.replace(standard, id="near", paper=near), dataclasses.replace(standard, id="far", paper=far),
+            row("dropout"), dataclasses.replace(standard, id="own", label="Mine", paper=None)]  # fmt: skip
+
+    def said(chosen):
+        text = report.to_markdown(report.table2(frame, chosen), "paper")
+        return [line for line in text.splitlines() if line.startswith("Test accuracy agrees")]
+
+    assert said(rows) == [
+        f"Test accuracy agrees with the paper's in 1 of 3 rows and differs in 1: {standard.label} (-18.3); "
+        "in 1 there are too few runs to say."
+    ]
+    assert said([rows[0], rows[0]]) == ["Test accuracy agrees with the paper's in 2 of 2 rows."]
+    assert said(rows[2:]) == said(rows[:1]) == []  # nothing is decided, or it stands in the only line anyway
+
+
 def test_own_row_stands_beside_the_papers(frame):
     mine = Row(id="mine", label="Mine & 100 %", training="standard", selection="last", method="standard", notebook="11")
     table = report.table2(frame, (*TABLE2, mine))
