@@ -123,6 +123,8 @@ def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=_named, metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-9, 3 or 0,2,5 (default: 0,1)")
+    parser.add_argument("--recorded", action="store_true", help="train nothing, score what is recorded")
+    parser.add_argument("--readme", action="store_true", help="also put the conclusion into the README")
     _jobs(parser)
 
 

@@ -118,21 +118,45 @@ def scores(measured: pd.DataFrame) -> pd.DataFrame:
     Returns:
         DataFrame with size, range, scaling; `score` and `score_dropped`, the sums of the squared
         deviations of the five targets, without and with the factor 0.9984: about 5 for the
-        authors' own reading, infinite where a run diverged, NaN where one is missing; `best`, the
-        lower of the two, by which it is ordered.
+        authors' own reading, infinite where a run diverged, NaN where one is missing; `least` and
+        `least_dropped`, the sums of what is there, which more runs can only raise; `best`, the
+        lower of the two scores, by which it is ordered.
     """
     squares = measured.assign(score=measured["deviation"] ** 2, score_dropped=measured["deviation_dropped"] ** 2)
     columns = squares.groupby(KEY, sort=False)[["score", "score_dropped"]]
-    summed = columns.agg(lambda column: column.sum(skipna=False)).reset_index()
+    least, there = columns.sum(), columns.count() == len(TARGETS)
+    summed = least.where(there).reset_index()
+    summed[["least", "least_dropped"]] = least.to_numpy()
     summed["best"] = summed[["score", "score_dropped"]].min(axis=1)
     return summed.sort_values("best", kind="stable", ignore_index=True)
 
 
 def clearly_better(scored: pd.DataFrame) -> list[Reading]:
     """The readings, best first, whose scores are both CLEARLY lower than the default's."""
-    found = {Reading(*line[:3]): line[3:5] for line in scored[[*KEY, "score", "score_dropped"]].itertuples(index=False)}
-    limits = [score - CLEARLY for score in found[DEFAULT]]
-    return [reading for reading, pair in found.items() if all(score < limit for score, limit in zip(pair, limits))]
+    limits = _limits(scored)
+    pairs = scored[["score", "score_dropped"]].itertuples(index=False)
+    return [reading for reading, pair in zip(_readings(scored), pairs) if all(map(float.__lt__, pair, limits))]
+
+
+def undecided(scored: pd.DataFrame) -> list[Reading]:
+    """The incomplete readings that may still become clearly better than the default, whatever it takes."""
+    limits = [math.inf if math.isnan(limit) else limit for limit in _limits(scored)]
+    pairs = scored[["least", "least_dropped"]].itertuples(index=False)
+    return [
+        reading
+        for reading, pair, best in zip(_readings(scored), pairs, scored["best"])
+        if math.isnan(best) and all(map(float.__lt__, pair, limits))
+    ]
+
+
+def _readings(scored: pd.DataFrame) -> list[Reading]:
+    return [Reading(*line) for line in scored[KEY].itertuples(index=False, name=None)]
+
+
+def _limits(scored: pd.DataFrame) -> list[float]:
+    # What both scores of a reading must be below; NaN while the default's own runs are not complete.
+    (place,) = (place for place, reading in enumerate(_readings(scored)) if reading == DEFAULT)
+    return [float(scored[column].iloc[place]) - CLEARLY for column in ("score", "score_dropped")]
 
 
 def _line(runs: list[RunRecord], row: Row, asked: int) -> dict:

@@ -132,9 +132,13 @@ def ablate(args: argparse.Namespace) -> int:
 
 def calibrate(args: argparse.Namespace) -> int:
     """Compare readings of the paper on validation."""
-    from mnistmp import calibration
+    from mnistmp import calibration, readme
 
-    return calibration.calibrate(args.seeds or calibration.SEEDS, jobs=args.jobs)
+    seeds = args.seeds or calibration.SEEDS
+    code = calibration.calibrate(seeds, jobs=args.jobs, recorded=args.recorded)
+    if args.readme:
+        print(f"README:     {readme.replace('calibration', calibration.conclusion(seeds))}")
+    return code
 
 
 def data(args: argparse.Namespace) -> int:

@@ -105,7 +105,38 @@ def test_what_diverged_or_is_missing_is_said_and_not_scored():
     assert scored.loc[(28, "[-1,1]", "batch"), "best"] == math.inf
     assert math.isnan(scored.loc[(28, "[-1,1]", "channel"), "best"])
     text = calibration.to_markdown(measured)
-    assert "nothing is concluded yet" in text and "(1 diverged)" in text
+    assert "(1 diverged)" in text and "1 of 12 readings are incomplete; 1 of them cannot become clearly better" in text
+
+
+def test_a_reading_is_ruled_out_as_soon_as_what_is_recorded_of_it_does():
+    near, far = Reading(32, "[0,1]", "batch"), Reading(32, "[0,1]", "channel")
+
+    def change(one):
+        if not one.spec.row.startswith(("rcl-m0.9+size=32+range=0..1", "rcl-inf+size=32+range=0..1", "standard")):
+            return one
+        if "size=32+range=0..1" not in one.spec.row:
+            return one
+        if one.spec.row.startswith("rcl-inf"):
+            return None  # missing of both
+        good = PERFECT[one.spec.row.partition("+")[0]]
+        return record(one.spec, [v - 1000 * ("scaling=channel" in one.spec.row) for v in good])
+
+    made = study(perfect=Reading(32, "[-1,1]", "batch"), change=change)
+    scored = readings.scores(readings.measure(made, "0,1"))
+    by = scored.set_index(readings.KEY)
+    for reading in (near, far):
+        line = by.loc[(reading.size, reading.range, reading.scaling)]
+        assert math.isnan(line["best"]) and math.isfinite(line["least"])
+    assert by.loc[(32, "[0,1]", "batch"), "least"] == pytest.approx(0, abs=1e-9)
+    complete = by[by["best"].notna()]
+    assert (complete["least"] == complete["score"]).all() and (complete["least_dropped"] == complete["score_dropped"]).all()
+    assert readings.undecided(scored) == [Reading(32, "[0,1]", "coordinate"), near]
+    said = f"1 of them cannot become clearly better any more, by what is recorded of them alone, and 2 may: 32x32, [0,1], per coordinate; {near}."
+    assert said in calibration.to_markdown(readings.measure(made, "0,1"))
+    # As long as the default itself is incomplete, nothing is ruled out and nothing concluded.
+    measured = readings.measure([one for one in made if one.spec.row != "rcl-inf"], "0,1")
+    assert "nothing is concluded yet" in calibration.to_markdown(measured)
+    assert readings.clearly_better(readings.scores(measured)) == []
 
 
 def test_runs_that_never_stop_count_with_their_best_epoch():
@@ -140,6 +171,17 @@ def test_the_command_takes_over_trains_scores_and_writes(results, capsys):
     assert len(csv.splitlines()) == 61 and "val_mean_percent" in csv.splitlines()[0]
     assert calibration.calibrate(train=lambda *_: []) == 0
     assert (results / "calibration" / "table.md").read_text() == text
+
+
+def test_what_is_recorded_is_scored_without_training(results, capsys):
+    for one in study():
+        if one.spec.row != "rcl-inf+scaling=batch":
+            records.save(one, calibration.PRESET)
+    assert calibration.calibrate(recorded=True, train=lambda *_: pytest.fail("trained")) == 0
+    assert "1 of 12 readings are incomplete" in (results / "calibration" / "table.md").read_text()
+    said = calibration.conclusion()
+    assert "62 of its 64 trainings are recorded. The default (28x28, [-1,1], per coordinate) fits best of 11" in said
+    assert "test" not in said.partition("The numbers, with the test")[0].replace("tests that", "")
 
 
 def test_the_command_says_what_is_missing(capsys):
