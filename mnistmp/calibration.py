@@ -167,12 +167,15 @@ def _verdict(scored: pd.DataFrame) -> str:
     complete = scored["best"].notna().tolist()
     if not complete[order.index(DEFAULT)]:
         return f"{complete.count(False)} of {len(order)} readings are incomplete: nothing is concluded yet."
-    place = "fits best" if order[0] == DEFAULT else f"is in place {order.index(DEFAULT) + 1}"
-    text = f"The default ({DEFAULT}) {place} of {complete.count(True)} by the lower of its scores"
+    if complete.count(True) == 1:
+        text = f"The default ({DEFAULT}) is the only reading that is complete"
+    else:
+        place = "fits best" if order[0] == DEFAULT else f"is in place {order.index(DEFAULT) + 1}"
+        text = f"The default ({DEFAULT}) {place} of {complete.count(True)} by the lower of its scores"
     better, open_ = clearly_better(scored), undecided(scored)
     clear = f"by more than {CLEARLY:g} in both scores"
     text += f". Clearly better, {clear}: {'; '.join(map(str, better))}." if better else (
-        f", and none is clearly better, which would be {clear}.")  # fmt: skip
+        f"; none is clearly better, which would be {clear}.")  # fmt: skip
     if not all(complete):
         settled = complete.count(False) - len(open_)
         text += f" {complete.count(False)} of {len(order)} readings are incomplete; "

@@ -167,7 +167,7 @@ def test_the_command_takes_over_trains_scores_and_writes(results, capsys):
     text = (results / "calibration" / "table.md").read_text()
     csv = (results / "calibration" / "table.csv").read_text()
     assert text in capsys.readouterr().out
-    assert "The default (28x28, [-1,1], per coordinate) fits best of 12" in text and "none is clearly better" in text
+    assert "The default (28x28, [-1,1], per coordinate) fits best of 12" in text and "; none is clearly better" in text
     assert len(csv.splitlines()) == 61 and "val_mean_percent" in csv.splitlines()[0]
     assert calibration.calibrate(train=lambda *_: []) == 0
     assert (results / "calibration" / "table.md").read_text() == text
@@ -181,6 +181,9 @@ def test_what_is_recorded_is_scored_without_training(results, capsys):
     assert "1 of 12 readings are incomplete" in (results / "calibration" / "table.md").read_text()
     said = calibration.conclusion()
     assert "62 of its 64 trainings are recorded. The default (28x28, [-1,1], per coordinate) fits best of 11" in said
+    only = [one for one in study() if one.spec.row in {DEFAULT.spec(row, 0).row for row in readings.ROWS}]
+    text = calibration.to_markdown(readings.measure(only, "0,1"))
+    assert "per coordinate) is the only reading that is complete; none is clearly better" in text
     assert "test" not in said.partition("The numbers, with the test")[0].replace("tests that", "")
 
 
