@@ -11,7 +11,8 @@ import pandas as pd
 from mnistmp import paths, protocol, records, study
 from mnistmp.files import write_tables
 from mnistmp.readings import CLEARLY, DEFAULT, DROPPED_BATCH, KEY, RESOLUTION, TARGETS
-from mnistmp.readings import Reading, clearly_better, measure, scores, specs, undecided
+from mnistmp.readings import clearly_better, in_order, measure, scores, specs, undecided
+from mnistmp.records import RunRecord
 from mnistmp.selection import EARLY_STOP
 from mnistmp.spec import RunSpec, SpecError
 
@@ -45,13 +46,13 @@ def calibrate(
     planned = specs(seeds)
     study.reuse(planned, "paper", PRESET)
     problems = [] if recorded else train(planned, PRESET, jobs)
-    found = [records.find(spec, PRESET) for spec in planned]
-    measured = measure([record for record in found if record], seeds)
+    found = _recorded(seeds)
+    measured = measure(found, seeds)
     text = to_markdown(measured, seeds)
     print(f"\n{text}")
     print(f"Table:      {', '.join(str(path) for path in write(measured, text))}")
-    if None in found and not recorded:
-        print(f"{found.count(None)} of {len(found)} trainings are missing; the same command tries again.")
+    if len(found) < len(planned) and not recorded:
+        print(f"{len(planned) - len(found)} of {len(planned)} trainings are missing; the same command tries again.")
         print("\n".join(f"  {problem}" for problem in problems))
         return 1
     return 0
@@ -59,23 +60,22 @@ def calibrate(
 
 def summary(seeds: str = SEEDS) -> str:
     """What `calibrate` printed, as far as it is recorded; else how to record it. For notebooks."""
-    found = [records.find(spec, PRESET) for spec in specs(seeds)]
-    if not any(found):
+    found = _recorded(seeds)
+    if not found:
         return "The readings are not recorded here; `mnistmp calibrate` trains them."
-    return to_markdown(measure([record for record in found if record], seeds), seeds)
+    return to_markdown(measure(found, seeds), seeds)
 
 
 def conclusion(seeds: str = SEEDS) -> str:
     """What was asked, how it was decided and what came out, in a few lines. For the README."""
-    found = [records.find(spec, PRESET) for spec in specs(seeds)]
-    scored = scores(measure([record for record in found if record], seeds))
-    there = len(found) - found.count(None)
+    found = _recorded(seeds)
+    scored = scores(measure(found, seeds))
     return (
         "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or [0,1]), or "
         "over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the whole batch). The "
         f"default, {DEFAULT}, was fixed on its text and validation column before any table was made. `mnistmp calibrate` "
         f"tests that: {len(scored)} readings, seeds {', '.join(map(str, protocol.parse_seeds(seeds)))}, scored by how far "
-        f"five *validation* accuracies are from the paper's; {there} of its {len(found)} trainings are recorded. "
+        f"five *validation* accuracies are from the paper's; {len(found)} of its {len(specs(seeds))} trainings are recorded. "
         f"{_verdict(scored)} The numbers, with the test accuracies of the same runs after them, are in "
         "[results/calibration/table.md](results/calibration/table.md)."
     )
@@ -100,11 +100,10 @@ def to_markdown(measured: pd.DataFrame, seeds: str = SEEDS) -> str:
         f"| the paper's | | | {_paper(0)} | | |",
     ]
     rows = _rows(measured, scored, "val", 2)
-    cells = [
-        f"{_score(own, least)} | {_score(dropped, least_dropped)}"
-        for own, dropped, least, least_dropped in scored[SCORES].itertuples(index=False)
+    lines += [
+        f"{row} {_score(own, least)} | {_score(dropped, least_dropped)} |"
+        for row, (own, dropped, least, least_dropped) in zip(rows, scored[SCORES].itertuples(index=False))
     ]
-    lines += [f"{row} {pair} |" for row, pair in zip(rows, cells)]
     lines += ["", _verdict(scored)]
     if measured["unreached"].any():
         lines.append(f"(u): so many runs never reached {EARLY_STOP} %; their best epoch counts.")
@@ -131,6 +130,11 @@ def write(measured: pd.DataFrame, text: str) -> list[Path]:
     csv = measured.rename(columns=units).to_csv(index=False, float_format="%.12g", lineterminator="\n")
     folder = paths.results(PRESET)
     return write_tables({folder / "table.md": text, folder / "table.csv": csv}, SpecError)
+
+
+def _recorded(seeds: str) -> list[RunRecord]:
+    found = (records.find(spec, PRESET) for spec in specs(seeds))
+    return [record for record in found if record]
 
 
 def _rows(measured: pd.DataFrame, scored: pd.DataFrame, kind: str, decimals: int) -> list[str]:
@@ -163,7 +167,7 @@ def _score(score: float, least: float) -> str:
 
 
 def _verdict(scored: pd.DataFrame) -> str:
-    order = [Reading(*line) for line in scored[KEY].itertuples(index=False, name=None)]
+    order = in_order(scored)
     complete = scored["best"].notna().tolist()
     if not complete[order.index(DEFAULT)]:
         return f"{complete.count(False)} of {len(order)} readings are incomplete: nothing is concluded yet."

@@ -134,29 +134,28 @@ def scores(measured: pd.DataFrame) -> pd.DataFrame:
 def clearly_better(scored: pd.DataFrame) -> list[Reading]:
     """The readings, best first, whose scores are both CLEARLY lower than the default's."""
     limits = _limits(scored)
-    pairs = scored[["score", "score_dropped"]].itertuples(index=False)
-    return [reading for reading, pair in zip(_readings(scored), pairs) if all(map(float.__lt__, pair, limits))]
+    pairs = scored[["score", "score_dropped"]].to_numpy()
+    return [reading for reading, pair in zip(in_order(scored), pairs) if (pair < limits).all()]
 
 
 def undecided(scored: pd.DataFrame) -> list[Reading]:
-    """The incomplete readings that may still become clearly better than the default, whatever it takes."""
-    limits = [math.inf if math.isnan(limit) else limit for limit in _limits(scored)]
-    pairs = scored[["least", "least_dropped"]].itertuples(index=False)
-    return [
-        reading
-        for reading, pair, best in zip(_readings(scored), pairs, scored["best"])
-        if math.isnan(best) and all(map(float.__lt__, pair, limits))
-    ]
+    """The incomplete readings that may still become clearly better: all of them while the default is incomplete."""
+    limits = _limits(scored)
+    pairs = scored[["least", "least_dropped"]].to_numpy()
+    incomplete = scored["best"].isna()
+    # Nothing reaches a limit that is not known yet, NaN.
+    return [r for r, open_, pair in zip(in_order(scored), incomplete, pairs) if open_ and not (pair >= limits).any()]
 
 
-def _readings(scored: pd.DataFrame) -> list[Reading]:
+def in_order(scored: pd.DataFrame) -> list[Reading]:
+    """The readings in the order of their scores."""
     return [Reading(*line) for line in scored[KEY].itertuples(index=False, name=None)]
 
 
 def _limits(scored: pd.DataFrame) -> list[float]:
     # What both scores of a reading must be below; NaN while the default's own runs are not complete.
-    (place,) = (place for place, reading in enumerate(_readings(scored)) if reading == DEFAULT)
-    return [float(scored[column].iloc[place]) - CLEARLY for column in ("score", "score_dropped")]
+    default = scored.iloc[in_order(scored).index(DEFAULT)]
+    return [default["score"] - CLEARLY, default["score_dropped"] - CLEARLY]
 
 
 def _line(runs: list[RunRecord], row: Row, asked: int) -> dict:

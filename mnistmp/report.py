@@ -249,7 +249,7 @@ def _conclusion(table: pd.DataFrame) -> list[str]:
     decided = compared[compared["agrees"].notna()]
     if len(compared) < 2 or decided.empty:
         return []
-    differ = decided[decided["agrees"] == False]  # noqa: E712  (a column of objects)
+    differ = decided[~decided["agrees"].astype(bool)]
     named = ", ".join(f"{label} ({off:+.1f})" for label, off in zip(differ["label"], differ["difference"]))
     said = f"Test accuracy agrees with the paper's in {len(decided) - len(differ)} of {len(compared)} rows"
     said += f" and differs in {len(differ)}: {named}" if len(differ) else ""

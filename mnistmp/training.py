@@ -18,7 +18,8 @@ import torch
 
 from mnistmp import data, graph, methods, protocol, records
 from mnistmp.environment import environment
-from mnistmp.machine import fastest_precision, native_bfloat16, path_name, pick_device, resolve_precision, worker_environment
+from mnistmp.machine import fastest_precision, native_bfloat16, path_name, pick_device, resolve_precision
+from mnistmp.machine import worker_environment
 from mnistmp.methods import Method
 from mnistmp.network import LeNet, initialize
 from mnistmp.optimizer import SGD
@@ -28,9 +29,9 @@ from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 from mnistmp.splits import Splits
 
-__all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected", "fit_to_inspect", "native_bfloat16",
-           "path_name", "pick_device", "resolve_precision", "train_epoch", "train_missing", "train_planned",
-           "worker_environment"]  # fmt: skip
+__all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected",
+           "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "resolve_precision", "train_epoch",
+           "train_missing", "train_planned", "worker_environment"]  # fmt: skip
 
 OnEpoch = Callable[[int, Method, dict[str, Any]], None]
 

@@ -129,9 +129,11 @@ def test_a_reading_is_ruled_out_as_soon_as_what_is_recorded_of_it_does():
         assert math.isnan(line["best"]) and math.isfinite(line["least"])
     assert by.loc[(32, "[0,1]", "batch"), "least"] == pytest.approx(0, abs=1e-9)
     complete = by[by["best"].notna()]
-    assert (complete["least"] == complete["score"]).all() and (complete["least_dropped"] == complete["score_dropped"]).all()
+    assert (complete["least"] == complete["score"]).all()
+    assert (complete["least_dropped"] == complete["score_dropped"]).all()
     assert readings.undecided(scored) == [Reading(32, "[0,1]", "coordinate"), near]
-    said = f"1 of them cannot become clearly better any more, by what is recorded of them alone, and 2 may: 32x32, [0,1], per coordinate; {near}."
+    said = ("1 of them cannot become clearly better any more, by what is recorded of them alone, "
+            f"and 2 may: 32x32, [0,1], per coordinate; {near}.")  # fmt: skip
     assert said in calibration.to_markdown(readings.measure(made, "0,1"))
     # As long as the default itself is incomplete, nothing is ruled out and nothing concluded.
     measured = readings.measure([one for one in made if one.spec.row != "rcl-inf"], "0,1")

@@ -336,9 +336,6 @@ def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, mo
     assert capsys.readouterr().err == "mnistmp: seeds 'x' cannot be read; write them like 0-9, 3 or 0,2,5.\n"
 
 
-# ---- the page ----
-
-
 def test_what_figure_3_shows_is_trained_once_for_both(place):
     recorded = protocol.plan(PRESET, "rcl-inf", "0", "float32")[0]
     records.save(stub_record(recorded), PRESET)
@@ -352,6 +349,9 @@ def test_what_figure_3_shows_is_trained_once_for_both(place):
     for job in (reproduce.prepare(PRESET, seeds="0-1", precision="float32"),
                 reproduce.prepare(PRESET, seeds="0-1", precision="float32", shard="0/2", folder=paths.notebooks())):
         assert not job.figure3 and not any(unit.label.startswith("09") for unit in job.units)
+
+
+# ---- the page ----
 
 
 def page_of(count=40, title="standard, validation", images=None, views=2):
