@@ -82,6 +82,37 @@ def test_the_default_stands_beside_its_readings(results, capsys):
     assert first == {path: path.read_bytes() for path in results.rglob("readings.*")}
 
 
+def test_the_papers_numbers_and_both_rows_of_a_training_are_shown():
+    def reaching(specs, preset, jobs):
+        for spec in specs:
+            run = record(spec)
+            for entry in run.history:
+                entry["val_correct"] = run.val_total * (90 + entry["epoch"]) // 100
+            records.save(run, preset)
+        return []
+
+    ablation.ablate("rcl-m0.9", "paper", "0,1", "scaling", precision="bfloat16", train=reaching)
+    lines = ablation.table("paper")
+    readings = [ablation.PAPER, ablation.DEFAULT, "scaling=channel", "scaling=batch"]
+    assert lines["reading"].tolist() == 2 * readings
+    assert lines["row"].tolist() == 4 * ["rcl-m0.9"] + 4 * ["rcl-m0.9-early-stop"]
+    papers = lines[lines["reading"] == ablation.PAPER]
+    assert papers[["n", "val_mean", "test_mean", "test_std"]].to_numpy().tolist() == [
+        [10, 99.4, 68.2, 4.0], [10, 95.84, 74.7, 8.5],
+    ]  # fmt: skip
+    assert lines["test_mean"][5] < lines["test_mean"][1]  # stopped earlier, on a curve that rises
+    shown = ablation.to_markdown(lines, "paper", "rcl-m0.9")
+    assert "| rcl-m0.9-early-stop | the paper's | 10 | 95.84 ± 8.50" not in shown
+    assert "| rcl-m0.9-early-stop | the paper's | 10 | 95.84 ± 0.60 | 74.7 ± 8.5 | – |" in shown
+
+
+def test_what_the_calibration_has_recorded_is_taken_over(results):
+    planned = ablation.specs("rcl-m0.9", "paper", "0", "scaling", "bfloat16")
+    train(planned[1:2], "calibration", 1)
+    ablation.ablate("rcl-m0.9", "paper", "0", "scaling", precision="bfloat16", train=lambda *_: [])
+    assert [record.name for record in (results / "paper" / "runs").iterdir()] == ["rcl-m0.9+scaling=channel"]
+
+
 def test_only_shared_seeds_are_compared():
     train(protocol.plan("digits", "dropout", "0-4", "float32"), "digits", 1)
     ablation.ablate("dropout", "digits", "1,2", "mask", precision="float32", train=train)
