@@ -103,7 +103,29 @@ def test_the_papers_numbers_and_both_rows_of_a_training_are_shown():
     assert lines["test_mean"][5] < lines["test_mean"][1]  # stopped earlier, on a curve that rises
     shown = ablation.to_markdown(lines, "paper", "rcl-m0.9")
     assert "| rcl-m0.9-early-stop | the paper's | 10 | 95.84 ± 8.50" not in shown
-    assert "| rcl-m0.9-early-stop | the paper's | 10 | 95.84 ± 0.60 | 74.7 ± 8.5 | – |" in shown
+    assert "| rcl-m0.9-early-stop | the paper's | 10 | 95.84 ± 0.60 | 74.7 ± 8.5 | – | – |" in shown
+
+
+def test_readings_that_agree_with_the_paper_are_named():
+    def near(specs, preset, jobs):
+        for spec in specs:
+            run = record(spec)
+            percent = 68.0 if spec.row.endswith("channel") else 40.0
+            for entry in run.history:
+                entry["test_correct"] = round(run.test_total * (percent + spec.seed) / 100)
+            records.save(run, preset)
+        return []
+
+    ablation.ablate("rcl-m0.9", "paper", "0-2", "scaling", precision="bfloat16", train=near)
+    lines = ablation.table("paper")
+    channel = lines[(lines["row"] == "rcl-m0.9") & (lines["reading"] == "scaling=channel")].iloc[0]
+    assert channel["paper_difference"] == pytest.approx(69.0 - 68.2, abs=0.2)
+    assert channel["paper_ci_low"] < 0 < channel["paper_ci_high"]
+    shown = ablation.to_markdown(lines, "paper")
+    assert "- rcl-m0.9: 1 of 3 readings agrees with the paper's test accuracy" in shown
+    assert "the interval contains 0 for scaling=channel.\n" in shown
+    digits = ablation.ablate("dropout", "digits", "0,1", "mask", precision="float32", train=train)
+    assert digits == 0 and ablation.table("digits")["paper_difference"].isna().all()
 
 
 def test_what_the_calibration_has_recorded_is_taken_over(results):
