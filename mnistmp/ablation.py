@@ -57,9 +57,8 @@ def ablate(
     study.reuse(planned, calibration.PRESET, preset)
     problems = train(planned, preset, jobs)
     lines = table(preset)
-    text = to_markdown(lines, preset)
-    print(f"\n{text}")
-    print(f"Table:      {', '.join(str(path) for path in write(lines, text, preset))}")
+    print(f"\n{to_markdown(lines, preset)}")
+    print(f"Table:      {', '.join(str(path) for path in write(lines, preset))}")
     print("\n".join(f"  {problem}" for problem in problems))
     return 1 if problems else 0
 
@@ -135,7 +134,8 @@ def table(preset: str) -> pd.DataFrame:
         default = _summary(row, own[shared])
         if comparable:
             lines.append((row.id, PAPER, report.PAPER_RUNS, *row.paper, *nothing, *nothing, 0))
-        for reading, summary in {DEFAULT: default, **{name: _summary(row, group) for name, group in changed.items()}}.items():
+        summaries = {DEFAULT: default} | {name: _summary(row, group) for name, group in changed.items()}
+        for reading, summary in summaries.items():
             to_default = nothing if reading == DEFAULT else _difference(summary, default)
             to_paper = _difference(summary, (report.PAPER_RUNS, *row.paper)) if comparable else nothing
             lines.append((row.id, reading, *summary[:5], *to_default, *to_paper, summary[5]))
@@ -158,7 +158,7 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
         "because another reading is nearer to the paper's test column. Differences in test accuracy, to the default over "
         "the same seeds and to the paper's mean, with their 95 % Welch intervals.",
         "",
-        *_conclusions(lines),
+        conclusions(lines),
         "",
         "| row | reading | n | validation | test | to the default [95 % CI] | to the paper [95 % CI] |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -172,7 +172,19 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
     return "\n".join([*text, ""])
 
 
-def write(lines: pd.DataFrame, text: str, preset: str) -> list[Path]:
+def conclusions(lines: pd.DataFrame) -> str:
+    """A line per row that is compared with the paper: which of its readings agree. For the README."""
+    decided = lines[lines["paper_ci_low"].notna()]
+    sentences = []
+    for row, group in decided.groupby("row", sort=False):
+        agrees = group["reading"][(group["paper_ci_low"] <= 0) & (0 <= group["paper_ci_high"])]
+        count = f"{len(agrees)} of {len(group)} readings {'agrees' if len(agrees) == 1 else 'agree'}"
+        named = f"; the interval contains 0 for {', '.join(agrees)}" if len(agrees) else ""
+        sentences.append(f"- {protocol.row(row).label}: {count} with the paper's test accuracy{named}.")
+    return "\n".join(sentences)
+
+
+def write(lines: pd.DataFrame, preset: str) -> list[Path]:
     """Write `results/<preset>/readings.md` and `.csv`; the same records give the same bytes.
 
     Raises:
@@ -180,6 +192,7 @@ def write(lines: pd.DataFrame, text: str, preset: str) -> list[Path]:
     """
     csv = lines.to_csv(index=False, float_format="%.12g", lineterminator="\n")
     folder = paths.results(preset)
+    text = to_markdown(lines, preset)
     return write_tables({folder / "readings.md": text, folder / "readings.csv": csv}, AblationError)
 
 
@@ -213,19 +226,6 @@ def _difference(summary: tuple, reference: tuple) -> tuple[float, float, float]:
     """Of the mean test accuracies, with its interval; both as n, validation mean and std, test mean and std."""
     (n, _, _, mean, std), (others, _, _, other_mean, other_std) = summary[:5], reference[:5]
     return intervals.welch(mean, std, n, other_mean, other_std, others)
-
-
-def _conclusions(lines: pd.DataFrame) -> list[str]:
-    # A row that differs from the paper's is what one comes here for: is there a reading that does not?
-    decided = lines[lines["paper_ci_low"].notna()]
-    sentences = []
-    for row, group in decided.groupby("row", sort=False):
-        agrees = group["reading"][(group["paper_ci_low"] <= 0) & (0 <= group["paper_ci_high"])]
-        named = f"; the interval contains 0 for {', '.join(agrees)}" if len(agrees) else ""
-        verb = "agrees" if len(agrees) == 1 else "agree"
-        count = f"{len(agrees)} of {len(group)} readings {verb} with the paper's test accuracy"
-        sentences.append(f"- {row}: {count}{named}.")
-    return sentences
 
 
 def _signed(difference: float, low: float, high: float) -> str:

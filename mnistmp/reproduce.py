@@ -167,13 +167,16 @@ def show(preset: str, rows: str, folder: Path, jobs: int, *, again=False, execut
     return outcomes
 
 
-def table(preset: str) -> tuple[str, str]:
-    """Print Table 2 from the records, write it with the paper's claims, and say where; return both as Markdown.
+def table(preset: str) -> dict[str, str]:
+    """Print Table 2 from the records, write it with the paper's claims and with other readings of rows, and say where.
+
+    Returns:
+        What a README shows of the three, as Markdown: "table2", "claims" and "readings".
 
     Raises:
         BatchError: the preset has no record.
     """
-    from mnistmp import claims, report
+    from mnistmp import ablation, claims, report
 
     found = records.load(preset)
     if found.empty:
@@ -188,7 +191,10 @@ def table(preset: str) -> tuple[str, str]:
     print(f"Table:      {', '.join(paths.shown(path) for path in files.values())}")
     comparisons = claims.compare(found)
     print(f"Claims:     {', '.join(paths.shown(path) for path in claims.write(comparisons, preset))}")
-    return text, claims.to_markdown(comparisons)
+    readings = ablation.table(preset)
+    if len(readings):
+        print(f"Readings:   {', '.join(paths.shown(path) for path in ablation.write(readings, preset))}")
+    return {"table2": text, "claims": claims.to_markdown(comparisons), "readings": ablation.conclusions(readings)}
 
 
 def _figure3(preset: str, specs: Sequence[RunSpec], folder: Path) -> list[Unit]:

@@ -55,10 +55,10 @@ def table(args: argparse.Namespace) -> int:
 
     if args.readme and args.preset != "paper":
         raise readme.ReadmeError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
-    table2, claims = reproduce.table(protocol.preset(args.preset).name)
+    shown = reproduce.table(protocol.preset(args.preset).name)
     if args.readme:
-        readme.replace("table2", table2)
-        print(f"README:     {readme.replace('claims', claims)}")
+        written = [readme.replace(name, text) for name, text in shown.items()]
+        print(f"README:     {written[0]}")
     return 0
 
 

@@ -122,7 +122,7 @@ def test_readings_that_agree_with_the_paper_are_named():
     assert channel["paper_difference"] == pytest.approx(69.0 - 68.2, abs=0.2)
     assert channel["paper_ci_low"] < 0 < channel["paper_ci_high"]
     shown = ablation.to_markdown(lines, "paper")
-    assert "- rcl-m0.9: 1 of 3 readings agrees with the paper's test accuracy" in shown
+    assert "- RCL, m = 0.9: 1 of 3 readings agrees with the paper's test accuracy" in shown
     assert "the interval contains 0 for scaling=channel.\n" in shown
     digits = ablation.ablate("dropout", "digits", "0,1", "mask", precision="float32", train=train)
     assert digits == 0 and ablation.table("digits")["paper_difference"].isna().all()
