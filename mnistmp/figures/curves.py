@@ -56,6 +56,7 @@ def training_curves(
     figure, grid = style.new(
         size * lines + 0.55, alt, rows=lines, columns=columns, squeeze=False, sharex=True, sharey=True
     )
+    figure.indexed = True  # ten seeds in six panels are a thousand thin lines across each other
     used, seeds = [], []
     for axes, row in zip(grid.flat, panels):
         rules = _rules(row) if selections is None else list(selections)
