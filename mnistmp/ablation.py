@@ -110,17 +110,18 @@ def specs(
     return planned
 
 
-def table(preset: str) -> pd.DataFrame:
+def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
     """All recorded ablations of a preset, whose seeds the row itself has, too; with `COLUMNS`, in percent.
 
     A training that two rows of Table 2 read, at its best epoch and with early stopping, is shown for both.
     `difference` is the reading's mean test accuracy minus that of the default over the same seeds,
     `paper_difference` the same minus the paper's, each with Welch's 95 % interval. The paper's own numbers
-    come first; digits that are not MNIST are not compared with them.
+    come first; digits that are not MNIST are not compared with them. `found` is what `records.load` gave,
+    where it has been read already.
     """
-    found = records.load(preset, strict=False)
+    found = records.load(preset, strict=False) if found is None else found
     runs = dict(list(found.groupby("row")))
-    comparable = protocol.spec_for("standard", 0, preset, "float32").dataset == "mnist"
+    comparable = (found["dataset"] == "mnist").all()
     nothing = (math.nan, math.nan, math.nan)
     lines = []
     for row in protocol.TABLE2:
@@ -166,8 +167,8 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
     for line in lines.itertuples(index=False):
         diverged = f" ({line.diverged} diverged)" if line.diverged else ""
         cells = [line.row, f"{line.reading}{diverged}", str(line.n), _shown(line.val_mean, line.val_std, 2),
-                 _shown(line.test_mean, line.test_std, 1), _signed(line.difference, line.ci_low, line.ci_high),
-                 _signed(line.paper_difference, line.paper_ci_low, line.paper_ci_high)]  # fmt: skip
+                 _shown(line.test_mean, line.test_std, 1), intervals.shown(line.difference, line.ci_low, line.ci_high),
+                 intervals.shown(line.paper_difference, line.paper_ci_low, line.paper_ci_high)]  # fmt: skip
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join([*text, ""])
 
@@ -226,12 +227,6 @@ def _difference(summary: tuple, reference: tuple) -> tuple[float, float, float]:
     """Of the mean test accuracies, with its interval; both as n, validation mean and std, test mean and std."""
     (n, _, _, mean, std), (others, _, _, other_mean, other_std) = summary[:5], reference[:5]
     return intervals.welch(mean, std, n, other_mean, other_std, others)
-
-
-def _signed(difference: float, low: float, high: float) -> str:
-    if math.isnan(difference):
-        return "–"
-    return f"{difference:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else "")
 
 
 def _word(value: object) -> str:

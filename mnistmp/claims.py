@@ -11,7 +11,7 @@ from statistics import mean, stdev
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from mnistmp import paths, protocol
+from mnistmp import intervals, paths, protocol
 from mnistmp.files import write_tables
 from mnistmp.report import ReportError, selected_accuracies
 
@@ -147,7 +147,7 @@ def to_markdown(comparisons: pd.DataFrame) -> str:
             line.verdict,
             compared,
             f"{shown.paper:+.1f}",
-            _shown(shown),
+            intervals.shown(shown.difference, shown.ci_low, shown.ci_high),
             _p(shown.p_adjusted),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -211,13 +211,6 @@ def _line(claim: Claim, higher: str, lower: str, ours: dict, others: dict) -> tu
         *result, for_claim = paired([ours[seed][split] - others[seed][split] for seed in seeds], claim.within)
     verdict = HOLDS if for_claim else FAILS
     return (claim.text, claim.where, higher, lower, claim.split, len(seeds), paper, *result, math.nan, verdict)
-
-
-def _shown(line) -> str:
-    if math.isnan(line.difference):
-        return "–"
-    interval = "" if math.isnan(line.ci_low) else f" [{line.ci_low:+.1f}, {line.ci_high:+.1f}]"
-    return f"{line.difference:+.1f}{interval}"
 
 
 def _p(p: float) -> str:

@@ -33,3 +33,10 @@ def welch(
     freedom = (own + other) ** 2 / (own**2 / (n - 1) + other**2 / (other_n - 1))
     half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(own + other)
     return difference, difference - half, difference + half
+
+
+def shown(difference: float, low: float, high: float) -> str:
+    """As tables show it: "+1.2 [-0.3, +2.7]", without the interval where there is none, "–" without a difference."""
+    if not math.isfinite(difference):
+        return "–"
+    return f"{difference:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else "")

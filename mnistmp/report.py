@@ -188,11 +188,6 @@ def _check_same(row: Row, runs: pd.DataFrame) -> None:
 
 def _cells(line: dict) -> list[str]:
     # Validation differs in the second decimal, test in the first.
-    difference = "–"
-    if math.isfinite(line["difference"]):
-        difference = f"{line['difference']:+.1f}"
-    if math.isfinite(line["ci_low"]):
-        difference += f" [{line['ci_low']:+.1f}, {line['ci_high']:+.1f}]"
     if line["agrees"] is not None:
         verdict = "agrees" if line["agrees"] else "differs"
     elif not math.isfinite(line["paper_test_mean"]) or not line["n"]:
@@ -205,7 +200,7 @@ def _cells(line: dict) -> list[str]:
         _plus_minus(line["paper_val_mean"], line["paper_val_std"]),
         _plus_minus(line["test_mean"], line["test_std"], "{:.1f}", "{:.1f}"),
         _plus_minus(line["paper_test_mean"], line["paper_test_std"]),
-        difference,
+        intervals.shown(line["difference"], line["ci_low"], line["ci_high"]),
         verdict,
     ]
 

@@ -191,7 +191,7 @@ def table(preset: str) -> dict[str, str]:
     print(f"Table:      {', '.join(paths.shown(path) for path in files.values())}")
     comparisons = claims.compare(found)
     print(f"Claims:     {', '.join(paths.shown(path) for path in claims.write(comparisons, preset))}")
-    readings = ablation.table(preset)
+    readings = ablation.table(preset, found)
     if len(readings):
         print(f"Readings:   {', '.join(paths.shown(path) for path in ablation.write(readings, preset))}")
     return {"table2": text, "claims": claims.to_markdown(comparisons), "readings": ablation.conclusions(readings)}

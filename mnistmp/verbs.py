@@ -57,8 +57,9 @@ def table(args: argparse.Namespace) -> int:
         raise readme.ReadmeError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
     shown = reproduce.table(protocol.preset(args.preset).name)
     if args.readme:
-        written = [readme.replace(name, text) for name, text in shown.items()]
-        print(f"README:     {written[0]}")
+        for name, text in shown.items():
+            path = readme.replace(name, text)
+        print(f"README:     {path}")
     return 0
 
 

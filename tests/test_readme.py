@@ -15,7 +15,7 @@ def test_tables_are_the_records(monkeypatch):
     found = records.load("paper")
     table = report.table2(found)
     assert readme.read("claims") == claims.to_markdown(claims.compare(found)).strip(), "run: mnistmp table --preset paper --readme"
-    assert readme.read("readings") == ablation.conclusions(ablation.table("paper")), "run: mnistmp table --preset paper --readme"
+    assert readme.read("readings") == ablation.conclusions(ablation.table("paper", found)), "run: mnistmp table --preset paper --readme"
     assert readme.read("calibration") == calibration.conclusion(), "run: mnistmp calibrate --recorded --readme"
     assert readme.read("table2") == report.to_markdown(table, "paper").strip(), "run: mnistmp table --preset paper --readme"
 
