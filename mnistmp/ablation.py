@@ -174,13 +174,21 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
 
 
 def conclusions(lines: pd.DataFrame) -> str:
-    """A line per row that is compared with the paper: which of its readings agree. For the README."""
+    """A line per row that is compared with the paper: which of its readings agree, the nearest first. For the README.
+
+    Each comes with its difference and interval, for with few seeds an interval can be so wide that agreeing says little.
+    """
     decided = lines[lines["paper_ci_low"].notna()]
     sentences = []
     for row, group in decided.groupby("row", sort=False):
-        agrees = group["reading"][(group["paper_ci_low"] <= 0) & (0 <= group["paper_ci_high"])]
+        nearest = group.sort_values("paper_difference", key=abs, kind="stable")
+        agrees = nearest[(nearest["paper_ci_low"] <= 0) & (0 <= nearest["paper_ci_high"])]
         count = f"{len(agrees)} of {len(group)} readings {'agrees' if len(agrees) == 1 else 'agree'}"
-        named = f"; the interval contains 0 for {', '.join(agrees)}" if len(agrees) else ""
+        named = ": " if len(agrees) else "; the nearest is "
+        named += ", ".join(
+            f"{line.reading} {intervals.shown(line.paper_difference, line.paper_ci_low, line.paper_ci_high)}"
+            for line in (agrees if len(agrees) else nearest[:1]).itertuples(index=False)
+        )
         sentences.append(f"- {protocol.row(row).label}: {count} with the paper's test accuracy{named}.")
     return "\n".join(sentences)
 

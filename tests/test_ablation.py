@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 from stub_runs import record
 
@@ -122,10 +123,24 @@ def test_readings_that_agree_with_the_paper_are_named():
     assert channel["paper_difference"] == pytest.approx(69.0 - 68.2, abs=0.2)
     assert channel["paper_ci_low"] < 0 < channel["paper_ci_high"]
     shown = ablation.to_markdown(lines, "paper")
-    assert "- RCL, m = 0.9: 1 of 3 readings agrees with the paper's test accuracy" in shown
-    assert "the interval contains 0 for scaling=channel.\n" in shown
+    assert "- RCL, m = 0.9: 1 of 3 readings agrees with the paper's test accuracy: scaling=channel +0.8 [" in shown
     digits = ablation.ablate("dropout", "digits", "0,1", "mask", precision="float32", train=train)
     assert digits == 0 and ablation.table("digits")["paper_difference"].isna().all()
+
+
+def test_the_nearest_reading_is_named_first_and_alone_where_none_agrees():
+    far = {ablation.DEFAULT: (-20.0, -30.0, -10.0), "scaling=channel": (9.0, 5.0, 13.0), "scaling=batch": (-12.0, -14.0, -10.0)}
+    shape = {"paper_difference": 0, "paper_ci_low": 1, "paper_ci_high": 2}
+    lines = pd.DataFrame([
+        {"row": "rcl-m0.9", "reading": reading} | {name: values[i] for name, i in shape.items()}
+        for reading, values in far.items()
+    ])  # fmt: skip
+    said = "readings agree with the paper's test accuracy"
+    assert ablation.conclusions(lines) == f"- RCL, m = 0.9: 0 of 3 {said}; the nearest is scaling=channel +9.0 [+5.0, +13.0]."
+    lines.loc[:1, "paper_ci_low"], lines.loc[:1, "paper_ci_high"] = -40.0, 40.0
+    assert ablation.conclusions(lines) == (
+        f"- RCL, m = 0.9: 2 of 3 {said}: scaling=channel +9.0 [-40.0, +40.0], {ablation.DEFAULT} -20.0 [-40.0, +40.0]."
+    )
 
 
 def test_what_the_calibration_has_recorded_is_taken_over(results):
