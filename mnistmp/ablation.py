@@ -36,6 +36,7 @@ def ablate(
     *,
     jobs: int | None = None,
     precision: str | None = None,
+    dry_run: bool = False,
     train: Callable[[Sequence[RunSpec], str, int | None], list[str]] = study.train,
 ) -> int:
     """Train what is missing of a row's ablation, then print and write all ablations that are recorded.
@@ -46,6 +47,7 @@ def ablate(
         row, options: see `readings`.
         preset, seeds, precision: as for `protocol.plan`.
         jobs, train: how to train, see `study.train`.
+        dry_run: only say what would be trained.
 
     Returns:
         0; or 1 where a run could not be trained.
@@ -54,6 +56,8 @@ def ablate(
         ValueError: of our own kinds, before any work.
     """
     planned = specs(row, preset, seeds, options, machine.resolve_precision(preset, precision))
+    if dry_run:
+        return study.dry_run(planned, preset, jobs, calibration.PRESET)
     study.reuse(planned, calibration.PRESET, preset)
     problems = train(planned, preset, jobs)
     lines = table(preset)

@@ -26,6 +26,7 @@ def calibrate(
     *,
     jobs: int | None = None,
     recorded: bool = False,
+    dry_run: bool = False,
     train: Callable[[Sequence[RunSpec], str, int | None], list[str]] = study.train,
 ) -> int:
     """Train what is missing of the study, score the readings, print the table and write it.
@@ -36,6 +37,7 @@ def calibrate(
         seeds: as on the command line.
         jobs, train: how to train, see `study.train`.
         recorded: train nothing, score what there is.
+        dry_run: only say what would be trained.
 
     Returns:
         0; or 1 where trainings are missing that should have been made: their readings have no score.
@@ -44,6 +46,8 @@ def calibrate(
         ValueError: of our own kinds, before any work.
     """
     planned = specs(seeds)
+    if dry_run:
+        return study.dry_run(planned, PRESET, jobs, "paper")
     study.reuse(planned, "paper", PRESET)
     problems = [] if recorded else train(planned, PRESET, jobs)
     found = _recorded(seeds)

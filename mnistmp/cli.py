@@ -60,7 +60,7 @@ def _work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", metavar="I/N", help="only every N-th run, from I = 0 on; for arrays of jobs")
     parser.add_argument("--executor", default="local", metavar="NAME", help="local (default), or dask: a cluster")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
-    parser.add_argument("--dry-run", action="store_true", help="list the units and how long they take; do nothing")
+    _dry_run(parser)
 
 
 def _preset(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +75,10 @@ def _table_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_count, metavar="N", help="processes at a time (default auto: one per core or GPU)")
+
+
+def _dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="list the units and how long they take; do nothing")
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +112,7 @@ def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, metavar="POINTS", help="points of validation accuracy below "
                         "standard training, in percent, at which a weight has collapsed (default: 5)")  # fmt: skip
     _jobs(parser)
+    _dry_run(parser)
 
 
 def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +123,7 @@ def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
                         "method, image_size, input_range ... (default: all named options of the method)")  # fmt: skip
     parser.add_argument("--precision", type=_named, metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
     _jobs(parser)
+    _dry_run(parser)
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +132,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recorded", action="store_true", help="train nothing, score what is recorded")
     parser.add_argument("--readme", action="store_true", help="also put the conclusion into the README")
     _jobs(parser)
+    _dry_run(parser)
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mnistmp import machine, paths, protocol, records, training
 from mnistmp.environment import device_name
-from mnistmp.progress import OVERHEAD
+from mnistmp.progress import OVERHEAD, about
 from mnistmp.spec import RunSpec
 from mnistmp.unit import Unit
 
@@ -164,6 +164,8 @@ def unit_of(notebook: str, specs: Sequence[RunSpec], preset: str, folder: Path |
 def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[str, float]:
     """Seconds a run of each row should take: as recorded on this machine, else measured now in a few steps per method.
 
+    A reading such as `dropout+layer=conv1` that has no record yet is taken to need what its row does.
+
     Args:
         specs: of one preset, where runs of a row differ by nothing but the seed.
     """
@@ -174,14 +176,23 @@ def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[str, float]:
     measured: dict[tuple, float] = {}
     seconds = {}
     for spec in {spec.row: spec for spec in specs}.values():
-        if spec.row in recorded:
-            seconds[spec.row] = float(recorded[spec.row])
+        known = next((name for name in (spec.row, spec.row.split("+")[0]) if name in recorded), None)
+        if known is not None:
+            seconds[spec.row] = float(recorded[known])
             continue
-        kind = (spec.method, spec.dataset, spec.precision, spec.epochs, spec.batch_size)
+        kind = (spec.method, spec.dataset, spec.image_size, spec.precision, spec.epochs, spec.batch_size)
         if kind not in measured:
             measured[kind] = training.estimate_seconds(spec)
         seconds[spec.row] = measured[kind]
     return seconds
+
+
+def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int) -> list[str]:
+    """What a dry run says: a line per unit with its time, then one with that of all; nothing without units."""
+    if not units:
+        return []
+    each = [f"{unit.label}  {about(sum(seconds[spec.row] for spec in unit.specs))}" for unit in units]
+    return [*each, f"{about(makespan(units, seconds, jobs)).capitalize()} in all, for the training."]
 
 
 def makespan(units: Sequence[Unit], seconds: dict[str, float], jobs: int) -> float:

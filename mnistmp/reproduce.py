@@ -11,7 +11,6 @@ import pandas as pd
 
 from mnistmp import batch, data, notebooks, paths, planning, protocol, records
 from mnistmp.attempts import Outcome
-from mnistmp.progress import about
 from mnistmp.spec import RunSpec
 from mnistmp.unit import Unit
 
@@ -90,14 +89,9 @@ def prepare(
 
 def dry_run(job: Job) -> int:
     """Say what would be done and how long it would take; do nothing."""
-    seconds = planning.estimate(job.todo, job.table)
-    for unit in job.units:
-        print(f"{unit.label}  {about(sum(seconds[spec.row] for spec in unit.specs))}")
-    for unit in job.figure3:
-        print(f"{unit.label}  once more for Figure 3, then t-SNE")
-    print(_opening(job))
-    if job.units:
-        print(f"{about(planning.makespan(job.units, seconds, job.jobs))} in all".capitalize() + ", for the training.")
+    said = planning.forecast(job.units, planning.estimate(job.todo, job.table), job.jobs)
+    figure3 = [f"{unit.label}  once more for Figure 3, then t-SNE" for unit in job.figure3]
+    print("\n".join([*said[:-1], *figure3, _opening(job), *said[-1:]]))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mnistmp import batch, data, paths, planning, records
+from mnistmp.records import RunRecord
 from mnistmp.spec import RunSpec
 from mnistmp.unit import Unit
 
@@ -30,12 +31,34 @@ def train(specs: Sequence[RunSpec], preset: str, jobs: int | None = None) -> lis
     todo = planning.missing(specs, preset)
     for dataset in sorted({spec.dataset for spec in todo}):
         data.load(dataset)  # once, before many processes ask for it at the same time
-    print(f"{len(specs) - len(todo)} of {len(specs)} trainings recorded, {len(todo)} to do.", flush=True)
+    print(_opening(specs, todo), flush=True)
     outcomes = batch.run_units([_unit(spec, preset) for spec in todo], jobs or batch.default_jobs())
     return [
         f"{outcome.unit.label}: {outcome.problem}{f', see {outcome.look}' if outcome.look else ''}"
         for outcome in outcomes if outcome.problem
     ]  # fmt: skip
+
+
+def dry_run(specs: Sequence[RunSpec], preset: str, jobs: int | None = None, source: str | None = None) -> int:
+    """Say what `train` would train and how long that would take; do nothing.
+
+    Args:
+        specs, preset, jobs: as for `train`.
+        source: another preset, whose records of these runs `reuse` would take over first.
+
+    Returns:
+        0.
+
+    Raises:
+        RecordError, BatchError: as `train` does.
+    """
+    table = records.load(preset)
+    taken = {record.spec.key() for record in _same(specs, source, preset)} if source else set()
+    todo = [spec for spec in planning.missing(specs, preset, table) if spec.key() not in taken]
+    units = [_unit(spec, preset) for spec in todo]
+    said = planning.forecast(units, planning.estimate(todo, table), jobs or batch.default_jobs())
+    print("\n".join([*said[:-1], _opening(specs, todo), *said[-1:]]))
+    return 0
 
 
 def reuse(specs: Sequence[RunSpec], source: str, preset: str) -> None:
@@ -44,13 +67,21 @@ def reuse(specs: Sequence[RunSpec], source: str, preset: str) -> None:
     Raises:
         RecordError: a record there that cannot be used.
     """
+    for record in _same(specs, source, preset):
+        records.save(record, preset)
+
+
+def _same(specs: Sequence[RunSpec], source: str, preset: str) -> list[RunRecord]:
+    """Of the records of another preset, those of exactly these runs."""
     if source == preset or not (paths.results(source) / "runs").is_dir():
-        return
-    for spec in specs:
-        path = records.record_path(source, spec.row, spec.seed)
-        record = records.read(path) if path.exists() else None
-        if record is not None and record.spec.key() == spec.key():
-            records.save(record, preset)
+        return []
+    there = [(spec, records.record_path(source, spec.row, spec.seed)) for spec in specs]
+    found = [(spec, records.read(path)) for spec, path in there if path.exists()]
+    return [record for spec, record in found if record.spec.key() == spec.key()]
+
+
+def _opening(specs: Sequence[RunSpec], todo: Sequence[RunSpec]) -> str:
+    return f"{len(specs) - len(todo)} of {len(specs)} trainings recorded, {len(todo)} to do."
 
 
 def _unit(spec: RunSpec, preset: str) -> Unit:

@@ -118,8 +118,9 @@ def select_weights(args: argparse.Namespace) -> int:
 
     threshold = weights.THRESHOLD if args.threshold is None else args.threshold
     return weights.select_weight(
-        args.method, args.preset, args.seeds, threshold, jobs=args.jobs, precision=args.precision
-    )
+        args.method, args.preset, args.seeds, threshold,
+        jobs=args.jobs, precision=args.precision, dry_run=args.dry_run,
+    )  # fmt: skip
 
 
 def ablate(args: argparse.Namespace) -> int:
@@ -127,8 +128,9 @@ def ablate(args: argparse.Namespace) -> int:
     from mnistmp import ablation
 
     return ablation.ablate(
-        args.row, args.preset, args.seeds, args.options, jobs=args.jobs, precision=args.precision
-    )
+        args.row, args.preset, args.seeds, args.options,
+        jobs=args.jobs, precision=args.precision, dry_run=args.dry_run,
+    )  # fmt: skip
 
 
 def calibrate(args: argparse.Namespace) -> int:
@@ -136,8 +138,8 @@ def calibrate(args: argparse.Namespace) -> int:
     from mnistmp import calibration, readme
 
     seeds = args.seeds or calibration.SEEDS
-    code = calibration.calibrate(seeds, jobs=args.jobs, recorded=args.recorded)
-    if args.readme:
+    code = calibration.calibrate(seeds, jobs=args.jobs, recorded=args.recorded, dry_run=args.dry_run)
+    if args.readme and not args.dry_run:
         print(f"README:     {readme.replace('calibration', calibration.conclusion(seeds))}")
     return code
 

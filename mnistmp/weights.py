@@ -38,6 +38,7 @@ def select_weight(
     *,
     jobs: int | None = None,
     precision: str | None = None,
+    dry_run: bool = False,
     train: Callable[[Sequence[RunSpec], str, int | None], list[str]] = study.train,
 ) -> int:
     """Train what is missing of the grid, apply the rule, print it and write it down.
@@ -47,6 +48,7 @@ def select_weight(
         preset, seeds, precision: as for `protocol.plan`.
         threshold: see `table`.
         jobs, train: how to train, see `study.train`.
+        dry_run: only say what would be trained.
 
     Returns:
         0; or 1 where a run of the grid could not be trained, as the rule needs all of them.
@@ -57,6 +59,8 @@ def select_weight(
     row = weighted_row(name)
     _check_threshold(threshold)
     planned = specs(name, preset, seeds, machine.resolve_precision(preset, precision))
+    if dry_run:
+        return study.dry_run(planned, preset, jobs)
     problems = train(planned, preset, jobs)
     found = [records.find(spec, preset) for spec in planned]
     if None in found:

@@ -111,6 +111,8 @@ def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(
     seconds = planning.estimate(specs, records.load(PRESET))
     assert sorted(measured) == ["rcl", "rsc"]
     assert [seconds[spec.row] for spec in specs] == [30.0, 100.0, 100.0, 100.0] * 2
+    reading = protocol.spec_for("standard", 0, PRESET, "float32", row="standard+image_size=32", image_size=32)
+    assert planning.estimate([reading], records.load(PRESET)) == {"standard+image_size=32": 30.0}  # as its row
     units = planning.plan_units(specs, PRESET, 10)
     assert len(units) == 8
     alone, two = (planning.makespan(units, seconds, jobs) for jobs in (1, 2))

@@ -14,6 +14,7 @@ import pytest
 
 from mnistmp import batch, cli, data, notebooks, paths, planning, protocol, records, training, unit
 from mnistmp.attempts import Outcome
+from mnistmp.progress import about
 from stub_runs import record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,6 +246,22 @@ def test_dry_run_lists_units_and_time_and_does_nothing(place, started, capsys):
     assert lines[:3] == [f"{label} seed 0  about 2 min" for label in ("02 standard", "08 rcl-m0.2", "08 rcl-inf")]
     assert "3 to do in 3 units of papermill, 2 at a time" in lines[3]
     assert lines[4] == "About 4 min in all, for the training."
+    assert started == [] and not (place / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "command, runs, label",
+    [("ablate dropout --options mask,rescale --seeds 0,1", 6, "dropout+mask=batch seed 1"),
+     ("calibrate --seeds 3", 32, "rcl-inf+size=32+range=0..1+scaling=batch seed 3"),
+     ("calibrate --seeds 3 --recorded --readme", 32, "standard seed 3"),
+     ("select-weights rcl --seeds 0", 7, "rcl-inf+weight=0.01 seed 0")],
+)  # fmt: skip
+def test_the_studies_have_a_dry_run_too(place, started, capsys, command, runs, label):
+    assert cli.main([*command.split(), "--dry-run", "--jobs", "2"]) == 0
+    *each, opening, total = capsys.readouterr().out.splitlines()
+    assert len(each) == runs and f"{label}  about 2 min" in each
+    assert opening == f"0 of {runs} trainings recorded, {runs} to do."
+    assert total == f"{about(-(-runs // 2) * (100 + planning.OVERHEAD)).capitalize()} in all, for the training."
     assert started == [] and not (place / "results").exists()
 
 
