@@ -47,7 +47,9 @@ def compare(preset: str, rows: str, seeds: str) -> list[list[str]]:
     for row in protocol.trainings(rows):
         runs = {}
         for precision in PRECISIONS:
-            found = [records.find(spec, folder(preset, precision)) for spec in planned(preset, precision, row.id, seeds)]
+            found = [
+                records.find(spec, folder(preset, precision)) for spec in planned(preset, precision, row.id, seeds)
+            ]
             runs[precision] = [record for record in found if record and record.status == "done"]
         for split in ("val", "test"):
             exact, short = ([accuracy(record, split) for record in runs[p]] for p in ("float32", "bfloat16"))
@@ -83,7 +85,9 @@ def main() -> int:
     parser.add_argument("--seeds", default="0-4", help="such as 0-4 (default)")
     parser.add_argument("--rows", default="standard,rcl-inf", help="rows of Table 2 (default standard,rcl-inf)")
     parser.add_argument("--jobs", type=int, help="processes at a time (default: as many as suit the machine)")
-    parser.add_argument("--readme", action="store_true", help="put the table between README.md's markers `precision-PRESET`")
+    parser.add_argument(
+        "--readme", action="store_true", help="put the table between README.md's markers `precision-PRESET`"
+    )
     options = parser.parse_args()
     try:
         problems = [

@@ -6,7 +6,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["MNISTMP", "PALETTE", "TEST_COLOR", "LeNet", "losses", "methods", "protocol", "records", "report", "training"]
+__all__ = [
+    "MNISTMP",
+    "PALETTE",
+    "TEST_COLOR",
+    "LeNet",
+    "losses",
+    "methods",
+    "protocol",
+    "records",
+    "report",
+    "training",
+]
 
 if TYPE_CHECKING:
     from mnistmp import losses, methods, protocol, records, report, training

@@ -158,10 +158,10 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
     text = [
         f"**Other readings, preset {preset}**",
         "",
-        f"{note[0].upper()}{note[1:]}. Accuracy in percent at the epoch that the row selects, mean ± standard deviation "
-        "over n seeds. The defaults were fixed beforehand, on the paper's text and validation column; no default moves "
-        "because another reading is nearer to the paper's test column. Differences in test accuracy, to the default over "
-        "the same seeds and to the paper's mean, with their 95 % Welch intervals.",
+        f"{note[0].upper()}{note[1:]}. Accuracy in percent at the epoch that the row selects, mean ± standard "
+        "deviation over n seeds. The defaults were fixed beforehand, on the paper's text and validation column; no default moves "
+        "because another reading is nearer to the paper's test column. Differences in test accuracy, to the default "
+        "over the same seeds and to the paper's mean, with their 95 % Welch intervals.",
         "",
         conclusions(lines),
         "",
@@ -180,7 +180,7 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
 def conclusions(lines: pd.DataFrame) -> str:
     """A line per row that is compared with the paper: which of its readings agree, the nearest first. For the README.
 
-    Each comes with its difference and interval, for with few seeds an interval can be so wide that agreeing says little.
+    Each comes with its difference and interval: with few seeds that can be so wide that agreeing says little.
     """
     decided = lines[lines["paper_ci_low"].notna()]
     sentences = []

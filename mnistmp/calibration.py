@@ -75,12 +75,13 @@ def conclusion(seeds: str = SEEDS) -> str:
     found = _recorded(seeds)
     scored = scores(measure(found, seeds))
     return (
-        "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or [0,1]), or "
-        "over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the whole batch). The "
-        f"default, {DEFAULT}, was fixed on its text and validation column before any table was made. `mnistmp calibrate` "
-        f"tests that: {len(scored)} readings, seeds {', '.join(map(str, protocol.parse_seeds(seeds)))}, scored by how far "
-        f"five *validation* accuracies are from the paper's; {len(found)} of its {len(specs(seeds))} trainings are recorded. "
-        f"{_verdict(scored)} The numbers, with the test accuracies of the same runs after them, are in "
+        "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or [0,1]), "
+        "or over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the whole "
+        f"batch). The default, {DEFAULT}, was fixed on its text and validation column before any table was made. "
+        f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds "
+        f"{', '.join(map(str, protocol.parse_seeds(seeds)))}, scored by how far five *validation* accuracies are from "
+        f"the paper's; {len(found)} of its {len(specs(seeds))} trainings are recorded. {_verdict(scored)} "
+        "The numbers, with the test accuracies of the same runs after them, are in "
         "[results/calibration/table.md](results/calibration/table.md)."
     )
 

@@ -128,8 +128,8 @@ def to_markdown(comparisons: pd.DataFrame) -> str:
     seeds = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
     lines = [
         f"Differences in percentage points over n = {seeds} shared seeds, with the 95 % interval of a paired t test; "
-        f"p after Holm's correction for all {len(comparisons)} comparisons. Of several comparisons the one is shown that "
-        f'the verdict rests on. "Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart.',
+        f"p after Holm's correction for all {len(comparisons)} comparisons. Of several comparisons the one is shown "
+        f'that the verdict rests on. "Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart.',
         "",
         "| the paper says | verdict | compared | paper | ours [95 % CI] | p |",
         "|---|---|---|---:|---:|---:|",

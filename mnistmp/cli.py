@@ -74,7 +74,9 @@ def _table_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=_count, metavar="N", help="processes at a time (default auto: one per core or GPU)")
+    parser.add_argument(
+        "--jobs", type=_count, metavar="N", help="processes at a time (default auto: one per core or GPU)"
+    )
 
 
 def _dry_run(parser: argparse.ArgumentParser) -> None:
@@ -119,8 +121,8 @@ def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("row", metavar="ROW", help="a training of Table 2, such as dropout")
     _preset(parser)
     parser.add_argument("--seeds", metavar="0-9", help="such as 0-2, 3 or 0,2,5 (default: the preset's)")
-    parser.add_argument("--options", metavar="NAMES", help="what to change, one at a time, separated by commas: options of the "
-                        "method, image_size, input_range ... (default: all named options of the method)")  # fmt: skip
+    parser.add_argument("--options", metavar="NAMES", help="what to change, one at a time, separated by commas: options "
+                        "of the method, image_size, input_range ... (default: all named options of the method)")  # fmt: skip
     parser.add_argument("--precision", type=_named, metavar="NAME", help="float32 or bfloat16 (default: the preset's)")
     _jobs(parser)
     _dry_run(parser)

@@ -84,7 +84,9 @@ def data_root(root: str | Path | None = None) -> Path:
     try:
         return Path(named).expanduser().resolve()
     except RuntimeError as error:  # from pathlib: no such user, a link to itself
-        raise DataError(f"{named} is no folder for MNIST ({error}): set MNISTMP_DATA to one, {DIGITS_REMEDY}.") from None
+        raise DataError(
+            f"{named} is no folder for MNIST ({error}): set MNISTMP_DATA to one, {DIGITS_REMEDY}."
+        ) from None
 
 
 # ---- MNIST ----------------------------------------------------------------------------------

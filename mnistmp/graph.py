@@ -86,7 +86,7 @@ class RecordedSteps:
         loss, terms = self.method.loss(*self.splits.batch("train", index))
         loss.backward()
         self.optimizer.step()
-        self.optimizer.zero_grad()  # afterwards: a capture then allocates its gradients itself, in the graph's own memory
+        self.optimizer.zero_grad()  # afterwards: a capture then allocates its gradients in the graph's own memory
         for name, value in {"loss": loss, **terms}.items():
             value = value.detach().double()
             if name not in self.sums:  # while warming up, so that its memory is not the graph's
@@ -108,8 +108,8 @@ def recorded(method: Method, optimizer: SGD, splits: Splits, record=None) -> Rec
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         warnings.warn(
-            f"One step of {type(method).__name__} cannot be captured as a GPU graph and is run piece by piece, which is "
-            f"slower ({reason}); its loss should be free of .item(), of branches on tensor values and of shapes that "
+            f"One step of {type(method).__name__} cannot be captured as a GPU graph and is run piece by piece, which "
+            f"is slower ({reason}); its loss should be free of .item(), of branches on tensor values and of shapes that "
             f"depend on them.",
             stacklevel=2,
         )

@@ -48,8 +48,8 @@ def resolve_precision(preset_name: str, requested: str | None = None) -> str:
     requested = requested or os.environ.get("MNISTMP_PRECISION")  # set for the notebooks of a batch
     if requested and recorded - {requested}:
         raise SpecError(
-            f"results/{preset_name} holds {', '.join(sorted(recorded))} records, and {requested} is asked for; one table "
-            f"takes one precision, so leave --precision out or set MNISTMP_RESULTS to another folder."
+            f"results/{preset_name} holds {', '.join(sorted(recorded))} records, and {requested} is asked for; one "
+            f"table takes one precision, so leave --precision out or set MNISTMP_RESULTS to another folder."
         )
     return precision_beside(recorded, preset_name, requested)
 

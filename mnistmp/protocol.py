@@ -87,6 +87,7 @@ TABLE2: tuple[Row, ...] = (
          (97.8, 0.12, 97.8, 0.12), colors="test"),
 )  # fmt: skip
 
+
 @dataclass(frozen=True)
 class Preset:
     """A named scale at which Table 2 is run.
@@ -121,8 +122,12 @@ PRESETS: dict[str, Preset] = {
             # By the paper's rule, `mnistmp select-weights METHOD`: the largest of its list that holds. RCL at 1
             # and jigsaw at 10 collapse; 10 ends the list for the others.
             weights={
-                "rcl": 0.1, "dropout-orthogonality": 10.0, "dropout-covariance": 10.0, "jigsaw": 5.0,
-                "reconstruction": 10.0, "spectral-decoupling": 10.0,
+                "rcl": 0.1,
+                "dropout-orthogonality": 10.0,
+                "dropout-covariance": 10.0,
+                "jigsaw": 5.0,
+                "reconstruction": 10.0,
+                "spectral-decoupling": 10.0,
             },  # fmt: skip
         ),
         Preset(
@@ -198,7 +203,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(sorted(seeds))
 
 
-def spec_for(row_id: str, seed: int, preset_name: str = "paper", precision: str | None = None, **changes: Any) -> RunSpec:
+def spec_for(
+    row_id: str, seed: int, preset_name: str = "paper", precision: str | None = None, **changes: Any
+) -> RunSpec:
     """The run of one row under a preset.
 
     Args:

@@ -223,7 +223,7 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
         f"Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the denominator); n = {seeds}.",
         f"The paper averages {PAPER_RUNS} runs and does not say which standard deviation it prints; "
         "it is taken for the same.",
-        "Difference: our test mean minus the paper's, with its 95 % Welch interval; \"agrees\" where that contains 0."
+        'Difference: our test mean minus the paper\'s, with its 95 % Welch interval; "agrees" where that contains 0.'
         if table.attrs.get("dataset") in (None, "mnist")
         else "Other digits than the paper's: nothing is subtracted.",
     ]

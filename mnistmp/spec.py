@@ -81,11 +81,18 @@ class RunSpec:
 
     def __post_init__(self):
         if not isinstance(self.row, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}", self.row):
-            raise SpecError(f"row is {self.row!r}; use up to 100 letters, digits and the signs . _ = + -, a letter or digit first.")
+            raise SpecError(
+                f"row is {self.row!r}; use up to 100 letters, digits and the signs . _ = + -, a letter or digit first."
+            )
         for name, valid in _CHOICES.items():
             if getattr(self, name) not in valid:
                 raise SpecError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(valid)}.")
-        for name, low, high in (("seed", 0, 2**31 - 1), ("epochs", 1, 10_000), ("batch_size", 2, 10_000), ("image_size", 28, 32)):
+        for name, low, high in (
+            ("seed", 0, 2**31 - 1),
+            ("epochs", 1, 10_000),
+            ("batch_size", 2, 10_000),
+            ("image_size", 28, 32),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise SpecError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")

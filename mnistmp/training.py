@@ -259,7 +259,9 @@ def estimate_seconds(spec: RunSpec, device: str | torch.device | None = None, st
 def _report(spec: RunSpec, entry: dict[str, Any], splits: Splits, progress: Callable[[str], None] | None) -> None:
     val, test = (100 * entry[f"{s}_correct"] / splits.total(s) for s in ("val", "test"))
     if progress:
-        progress(f"{spec.row} seed {spec.seed} epoch {entry['epoch']}/{spec.epochs}  val {val:.2f} %  test {test:.2f} %")
+        progress(
+            f"{spec.row} seed {spec.seed} epoch {entry['epoch']}/{spec.epochs}  val {val:.2f} %  test {test:.2f} %"
+        )
     path = os.environ.get("MNISTMP_PROGRESS")
     if path:
         line = {"row": spec.row, "seed": spec.seed, "epoch": entry["epoch"], "epochs": spec.epochs,

@@ -18,7 +18,8 @@ def results(tmp_path, monkeypatch):
 
 def test_every_named_value_but_the_rows_own_is_a_reading():
     assert ablation.readings("dropout") == [
-        ("layer", "conv1"), ("layer", "both"), ("layer", "classifier"), ("rescale", False), ("mask", "batch"), ("rate", "half"),
+        ("layer", "conv1"), ("layer", "both"), ("layer", "classifier"),
+        ("rescale", False), ("mask", "batch"), ("rate", "half"),
     ]  # fmt: skip
     assert ablation.readings("rcl-m0.9", "scaling, input_range") == [
         ("scaling", "channel"), ("scaling", "batch"), ("input_range", "[0,1]"),
@@ -129,14 +130,21 @@ def test_readings_that_agree_with_the_paper_are_named():
 
 
 def test_the_nearest_reading_is_named_first_and_alone_where_none_agrees():
-    far = {ablation.DEFAULT: (-20.0, -30.0, -10.0), "scaling=channel": (9.0, 5.0, 13.0), "scaling=batch": (-12.0, -14.0, -10.0)}
+    far = {
+        ablation.DEFAULT: (-20.0, -30.0, -10.0),
+        "scaling=channel": (9.0, 5.0, 13.0),
+        "scaling=batch": (-12.0, -14.0, -10.0),
+    }
     shape = {"paper_difference": 0, "paper_ci_low": 1, "paper_ci_high": 2}
     lines = pd.DataFrame([
         {"row": "rcl-m0.9", "reading": reading} | {name: values[i] for name, i in shape.items()}
         for reading, values in far.items()
     ])  # fmt: skip
     said = "readings agree with the paper's test accuracy"
-    assert ablation.conclusions(lines) == f"- RCL, m = 0.9: 0 of 3 {said}; the nearest is scaling=channel +9.0 [+5.0, +13.0]."
+    assert (
+        ablation.conclusions(lines)
+        == f"- RCL, m = 0.9: 0 of 3 {said}; the nearest is scaling=channel +9.0 [+5.0, +13.0]."
+    )
     lines.loc[:1, "paper_ci_low"], lines.loc[:1, "paper_ci_high"] = -40.0, 40.0
     assert ablation.conclusions(lines) == (
         f"- RCL, m = 0.9: 2 of 3 {said}: scaling=channel +9.0 [-40.0, +40.0], {ablation.DEFAULT} -20.0 [-40.0, +40.0]."

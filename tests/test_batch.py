@@ -128,11 +128,11 @@ def test_a_kernel_that_does_not_come_up_is_tried_again(place, monkeypatch):
     launcher.parent.mkdir()
     launcher.write_text(
         "import os, sys, pathlib\n"
-        'if len(sys.argv) > 1:\n'
+        "if len(sys.argv) > 1:\n"
         '    tried = pathlib.Path(os.environ["STUB"]) / "tried"\n'
-        '    if not tried.exists():\n'
-        '        tried.touch()\n'
-        '        sys.exit(1)\n'
+        "    if not tried.exists():\n"
+        "        tried.touch()\n"
+        "        sys.exit(1)\n"
         "from ipykernel import kernelapp\n"
         "kernelapp.launch_new_instance()\n"
     )

@@ -49,7 +49,8 @@ def replace(name, make):
 
 
 FAULTS = [
-    ("an IDX file truncated", lambda raw: os.truncate(raw / TRAIN_IMAGES, 1000), f"{TRAIN_IMAGES} is truncated (1,000 of"),
+    ("an IDX file truncated", lambda raw: os.truncate(raw / TRAIN_IMAGES, 1000),
+     f"{TRAIN_IMAGES} is truncated (1,000 of"),
     ("an IDX file empty", lambda raw: os.truncate(raw / TEST_LABELS, 0), f"{TEST_LABELS} is truncated (0 bytes)"),
     ("IDX files swapped", swap, f"{TRAIN_IMAGES} holds the content of {TEST_IMAGES} (swapped files)"),
     ("an IDX file with a wrong magic", replace(TRAIN_LABELS, lambda path: path.write_bytes(b"\0\0\x0d\x01" * 5)),

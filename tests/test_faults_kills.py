@@ -89,6 +89,7 @@ def test_killed_while_writing(place, ledger, fault_table):
 def test_two_write_the_same_record_at_once(place, ledger, fault_table):
     rounds = 60
     for spec in specs_of("standard", f"0-{rounds - 1}"):
+
         def save_and_look(seconds, spec=spec):  # what either sees once it has written must be the last word
             path = records.save(record(spec, seconds=seconds), PRESET)
             (place.folder / f"seen-{seconds}").write_bytes(path.read_bytes())

@@ -14,7 +14,19 @@ import torch
 from PIL import Image
 
 from browser import Browser, needs_chromium
-from mnistmp import benchmark, cli, figures, interactive, latent, paths, planning, protocol, records, reproduce, training
+from mnistmp import (
+    benchmark,
+    cli,
+    figures,
+    interactive,
+    latent,
+    paths,
+    planning,
+    protocol,
+    records,
+    reproduce,
+    training,
+)
 from mnistmp.latent import embedding as work
 from mnistmp.latent import file, panels, picture
 from mnistmp.notebooks import NotebookError
@@ -346,8 +358,10 @@ def test_what_figure_3_shows_is_trained_once_for_both(place):
     trained = [spec for unit in job.units for spec in unit.specs]
     assert len(trained) == len(set(trained)) == 29 and set(trained) == set(job.todo)
     # Without notebooks, or of a part, there is no figure to train for.
-    for job in (reproduce.prepare(PRESET, seeds="0-1", precision="float32"),
-                reproduce.prepare(PRESET, seeds="0-1", precision="float32", shard="0/2", folder=paths.notebooks())):
+    for job in (
+        reproduce.prepare(PRESET, seeds="0-1", precision="float32"),
+        reproduce.prepare(PRESET, seeds="0-1", precision="float32", shard="0/2", folder=paths.notebooks()),
+    ):
         assert not job.figure3 and not any(unit.label.startswith("09") for unit in job.units)
 
 

@@ -21,14 +21,18 @@ def test_confusion_shows_the_shares_of_each_true_class():
     assert shown[0, 3] == 25 and shown[2].sum() == 0  # a class that does not occur stays empty
 
 
-@pytest.mark.parametrize("groups", [{}, {"x": (torch.zeros(3), torch.zeros(2))}, {"x": (torch.zeros(2, 2), torch.zeros(2, 2))}])
+@pytest.mark.parametrize(
+    "groups", [{}, {"x": (torch.zeros(3), torch.zeros(2))}, {"x": (torch.zeros(2, 2), torch.zeros(2, 2))}]
+)
 def test_confusion_refuses_what_does_not_fit(groups):
     with pytest.raises(ValueError):
         figures.confusion(groups)
 
 
 def test_color_distances_stand_where_the_colours_are():
-    figure = figures.color_distances({"mean": (benchmark.TEST_COLOR, benchmark.PALETTE), "white": ((255, 255, 255), benchmark.PALETTE)})
+    figure = figures.color_distances(
+        {"mean": (benchmark.TEST_COLOR, benchmark.PALETTE), "white": ((255, 255, 255), benchmark.PALETTE)}
+    )
     (axes,) = figure.axes
     gaps = (benchmark.PALETTE.double() - benchmark.TEST_COLOR.double()).norm(dim=1) / 255
     drawn = {text.get_text(): text.get_position() for text in axes.texts[:10]}
@@ -46,7 +50,9 @@ def test_color_distances_need_a_candidate():
 
 def test_neighbour_distances_draw_an_anchor_per_dot_and_leave_out_the_lonely():
     positive, negative = torch.tensor([1.0, 2.0, math.inf, 0.5]), torch.tensor([4.0, 3.0, 2.0, math.inf])
-    figure = figures.neighbour_distances({"a": (positive, negative), "b": (positive[:2] * 10, negative[:2])}, margins=(0.5, 2.0))
+    figure = figures.neighbour_distances(
+        {"a": (positive, negative), "b": (positive[:2] * 10, negative[:2])}, margins=(0.5, 2.0)
+    )
     first, second = figure.axes
     assert first.collections[0].get_offsets().tolist() == [[4.0, 1.0], [3.0, 2.0]]
     assert first.get_xlim() == second.get_xlim() == first.get_ylim()  # one scale, so that panels can be compared

@@ -46,7 +46,9 @@ for name in ("09_latent_space", *TRAINING):
 PARAMETERS["11_your_method"] |= {"preset": '"digits"', "weight": "1.0"}  # its own, trained live
 
 # A path from the root of a file system, but neither a link nor a fraction.
-ABSOLUTE = re.compile(r"(?<![\w./:~-])(?:[A-Za-z]:\\{1,2}\w|~/\w|/(?:home|Users|root|tmp|mnt|opt|srv|usr|var|etc|data)\b)")
+ABSOLUTE = re.compile(
+    r"(?<![\w./:~-])(?:[A-Za-z]:\\{1,2}\w|~/\w|/(?:home|Users|root|tmp|mnt|opt|srv|usr|var|etc|data)\b)"
+)
 
 
 def read(name):
@@ -88,13 +90,17 @@ class TestNotebook:
     def test_cleaning_finds_nothing_to_clean(self, name):
         """So: stable unique ids, counts from 1, kernel python3, no foreign metadata, no widget, no stderr, no error."""
         text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-        assert nbformat.writes(nbformat.from_dict(clean_notebook(nbformat.reads(text, as_version=4)))) == text.rstrip("\n")
+        assert nbformat.writes(nbformat.from_dict(clean_notebook(nbformat.reads(text, as_version=4)))) == text.rstrip(
+            "\n"
+        )
 
     def test_was_executed_from_top_to_bottom(self, name):
         notebook = read(name)
         assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
         assert notebook.metadata == {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-        assert not [output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"]
+        assert not [
+            output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"
+        ]
 
     def test_ids_are_unique_and_chosen(self, name):
         ids = [cell.id for cell in read(name).cells]
@@ -103,7 +109,15 @@ class TestNotebook:
 
     def test_carries_no_foreign_metadata(self, name):
         text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-        for word in ('"papermill"', "vnd.jupyter.widget", '"collapsed"', '"scrolled"', '"ExecuteTime"', '"vscode"', '"colab"'):
+        for word in (
+            '"papermill"',
+            "vnd.jupyter.widget",
+            '"collapsed"',
+            '"scrolled"',
+            '"ExecuteTime"',
+            '"vscode"',
+            '"colab"',
+        ):
             assert word not in text
 
     def test_names_no_machine_and_no_user(self, name):
@@ -196,4 +210,6 @@ def test_no_two_notebooks_save_a_figure_under_one_name():
 
 def test_no_notebook_holds_what_json_does_not_know():
     for path in FOLDER.glob("*.ipynb"):
-        json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda constant: pytest.fail(f"{path.name}: {constant}"))
+        json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=lambda constant: pytest.fail(f"{path.name}: {constant}")
+        )

@@ -26,7 +26,15 @@ PLATFORMS = {
 }
 # What the project is built on; the rest of the lock follows from these.
 FOUNDATION = {
-    "torch", "torchvision", "jupyterlab", "papermill", "matplotlib", "scikit-learn", "pandas", "pytest", "nbval",
+    "torch",
+    "torchvision",
+    "jupyterlab",
+    "papermill",
+    "matplotlib",
+    "scikit-learn",
+    "pandas",
+    "pytest",
+    "nbval",
 }
 
 
@@ -122,7 +130,7 @@ def test_oldest_python_is_the_same_everywhere():
 
 def test_tested_pythons_are_the_same_everywhere():
     prefix = "Programming Language :: Python :: "
-    assert [line[len(prefix):] for line in PROJECT["classifiers"] if line.startswith(prefix)] == PYTHONS
+    assert [line[len(prefix) :] for line in PROJECT["classifiers"] if line.startswith(prefix)] == PYTHONS
     candidates = re.search(r"^PYTHON \?= (.*)$", read("Makefile"), re.MULTILINE).group(1).split()
     assert candidates[: len(PYTHONS)] == [f"python{version}" for version in reversed(PYTHONS)]
     workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
@@ -138,7 +146,9 @@ def test_conda_environment_goes_through_the_same_lock():
     assert environment["channels"] == ["conda-forge"]
     (through_pip,) = (item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
     assert through_pip == ["-r requirements.lock", "-e ."]
-    from_conda = [Requirement(item.replace("=", "==", 1)) for item in environment["dependencies"] if isinstance(item, str)]
+    from_conda = [
+        Requirement(item.replace("=", "==", 1)) for item in environment["dependencies"] if isinstance(item, str)
+    ]
     assert [requirement.name for requirement in from_conda] == ["python", "pip"]
     assert str(from_conda[0].specifier).removeprefix("==") in PYTHONS
 

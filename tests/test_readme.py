@@ -14,10 +14,16 @@ def test_tables_are_the_records(monkeypatch):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
     table = report.table2(found)
-    assert readme.read("claims") == claims.to_markdown(claims.compare(found)).strip(), "run: mnistmp table --preset paper --readme"
-    assert readme.read("readings") == ablation.conclusions(ablation.table("paper", found)), "run: mnistmp table --preset paper --readme"
+    assert readme.read("claims") == claims.to_markdown(claims.compare(found)).strip(), (
+        "run: mnistmp table --preset paper --readme"
+    )
+    assert readme.read("readings") == ablation.conclusions(ablation.table("paper", found)), (
+        "run: mnistmp table --preset paper --readme"
+    )
     assert readme.read("calibration") == calibration.conclusion(), "run: mnistmp calibrate --recorded --readme"
-    assert readme.read("table2") == report.to_markdown(table, "paper").strip(), "run: mnistmp table --preset paper --readme"
+    assert readme.read("table2") == report.to_markdown(table, "paper").strip(), (
+        "run: mnistmp table --preset paper --readme"
+    )
 
 
 def test_links_and_pictures_exist():
@@ -32,7 +38,8 @@ def test_commands_named_exist():
     assert {a or b for a, b in named} <= verbs and len(named) >= 4
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
     assert set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README.read_text(encoding="utf-8"), flags=re.M)) and all(
-        (a or b) in targets for a, b in re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README.read_text(encoding="utf-8"), flags=re.M)
+        (a or b) in targets
+        for a, b in re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README.read_text(encoding="utf-8"), flags=re.M)
     )
 
 

@@ -155,15 +155,21 @@ def test_the_same_notebooks_give_the_same_bytes_and_other_files_stay(place):
 
 
 def test_what_a_record_or_a_reader_wrote_is_shown_not_obeyed(place):
-    evil = "<script>alert(1)</script><img src=x onerror=alert(1)> & \"quotes\""
+    evil = '<script>alert(1)</script><img src=x onerror=alert(1)> & "quotes"'
     page = page_of(
         place,
         new_markdown_cell(f"# 01 · {evil}?\n\n## {evil}\n\n{evil}\n\n[go](javascript:alert(1)) ![look](http://a.b)"),
         markdown_output(f"| {evil} |\n|---|\n| {evil} |"),
-        new_code_cell(evil, execution_count=2, outputs=[
-            new_output("stream", name="stdout", text=evil),
-            new_output("display_data", {"image/png": "A"}, metadata={"image/png": {"alt": f'"{evil}', "width": evil}}),
-        ]),
+        new_code_cell(
+            evil,
+            execution_count=2,
+            outputs=[
+                new_output("stream", name="stdout", text=evil),
+                new_output(
+                    "display_data", {"image/png": "A"}, metadata={"image/png": {"alt": f'"{evil}', "width": evil}}
+                ),
+            ],
+        ),
         new_markdown_cell(f"$x < y$ and $\\text{{{evil}}}$ and ``{evil}``"),
     )
     assert [image["alt"] for image in page.find_all("img")] == [f'"{evil}']

@@ -117,7 +117,9 @@ def run_layer(layer, rows, weights):
     """Output, and gradients of input and parameters."""
     rows = rows.detach().requires_grad_()
     out = layer(rows)
-    gradients = torch.autograd.grad(out, [rows, *layer.parameters()], weights[: out.numel()].view(out.shape).to(out.dtype))
+    gradients = torch.autograd.grad(
+        out, [rows, *layer.parameters()], weights[: out.numel()].view(out.shape).to(out.dtype)
+    )
     return [out.detach(), *gradients]
 
 
@@ -150,7 +152,9 @@ def test_layers_equal_torchs(take, name, dtype):
 def test_weights_gradient_is_exact_where_nothing_is_rounded():
     """Small whole numbers: every product and sum is a bfloat16 number, so the two ways must agree to the bit."""
     generator = torch.Generator().manual_seed(0)
-    zeros_and_ones = [(torch.rand(shape, generator=generator) < 0.02).bfloat16() for shape in ((6, 64, 12, 12), (6, 128, 8, 8))]
+    zeros_and_ones = [
+        (torch.rand(shape, generator=generator) < 0.02).bfloat16() for shape in ((6, 64, 12, 12), (6, 128, 8, 8))
+    ]
     maps, gradient = (t.contiguous(memory_format=torch.channels_last) for t in zeros_and_ones)
     expected = torch.ops.aten.convolution_backward(
         gradient.float(), maps.float(), torch.zeros(128, 64, 5, 5), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
@@ -244,7 +248,9 @@ def test_update_equals_torchs_sgd(take, path, settings, memory_format):
 @pytest.mark.parametrize("path", PATHS)
 def test_rounding_of_the_working_copy(take, path):
     take(path)
-    bits = torch.tensor([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F7FFFFF, 0, 1, 0x00008001], dtype=torch.int32)
+    bits = torch.tensor(
+        [0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F7FFFFF, 0, 1, 0x00008001], dtype=torch.int32
+    )
     weight = bits.view(torch.float32).clone()
     weight = torch.cat([weight, -weight, torch.tensor([float("inf"), -float("inf"), NAN])])
     working = torch.zeros(len(weight), dtype=torch.bfloat16)

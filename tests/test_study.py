@@ -50,7 +50,9 @@ def test_what_another_preset_has_recorded_is_taken_over_if_it_is_the_same_run(re
     there, other = training.fit(spec("standard")), spec("standard", seed=1)
     records.save(there, "digits")
     assert study.dry_run([there.spec, other], "study", 1, "digits") == 0
-    assert "standard seed 1  about" in (said := capsys.readouterr().out) and "1 of 2 trainings recorded, 1 to do." in said
+    assert (
+        "standard seed 1  about" in (said := capsys.readouterr().out) and "1 of 2 trainings recorded, 1 to do." in said
+    )
     assert not (results / "study").exists()
     study.reuse([there.spec, other], "digits", "study")
     assert records.find(there.spec, "study") == there and records.find(other, "study") is None

@@ -23,7 +23,11 @@ def small(tmp_path, monkeypatch):
     """A few of the digits, one thread, results in a folder of the test's own."""
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path / "results"))
     full = data.load("digits")
-    few = {f.name: getattr(full, f.name)[: TRAIN if "train" in f.name else TEST] for f in dataclasses.fields(full) if f.name != "name"}
+    few = {
+        f.name: getattr(full, f.name)[: TRAIN if "train" in f.name else TEST]
+        for f in dataclasses.fields(full)
+        if f.name != "name"
+    }
     monkeypatch.setattr(data, "load", lambda name, *args: data.GreyDigits(name, **few))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +36,9 @@ def small(tmp_path, monkeypatch):
 
 
 def short(row="standard", **changes) -> RunSpec:
-    return protocol.spec_for(row, changes.pop("seed", 0), "digits", changes.pop("precision", "float32"), epochs=2, **changes)
+    return protocol.spec_for(
+        row, changes.pop("seed", 0), "digits", changes.pop("precision", "float32"), epochs=2, **changes
+    )
 
 
 def content(record):
@@ -92,11 +98,14 @@ def test_a_weight_that_is_not_finite_counts_as_diverged_even_if_the_loss_hides_i
 
 
 def test_initial_weights_and_order_depend_on_the_seed_alone():
-    one, same, other = (training.build(short(seed=s, precision=p), CPU) for s, p in ((0, "float32"), (0, "bfloat16"), (1, "float32")))
+    one, same, other = (
+        training.build(short(seed=s, precision=p), CPU) for s, p in ((0, "float32"), (0, "bfloat16"), (1, "float32"))
+    )
     for a, b, c in zip(one.parameters(), same.parameters(), other.parameters()):
         assert torch.equal(a.bfloat16(), b) and not torch.equal(a, c)
     labels = [
-        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(training.generator(s, "order"))]) for s in (0, 0, 1)
+        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(training.generator(s, "order"))])
+        for s in (0, 0, 1)
     ]
     assert torch.equal(labels[0], labels[1]) and not torch.equal(labels[0], labels[2])
     assert len(labels[0]) == TRAIN
@@ -118,7 +127,9 @@ def test_mixed_precision_starts_from_unrounded_weights(monkeypatch):
 
 def test_what_each_split_shows():
     splits = Splits(short(), CPU)
-    (train, _), (val, val_labels), (test, test_labels) = (splits.batch(s, slice(0, 100)) for s in ("train", "val", "test"))
+    (train, _), (val, val_labels), (test, test_labels) = (
+        splits.batch(s, slice(0, 100)) for s in ("train", "val", "test")
+    )
     assert train.shape == (100, 3, 28, 28) and train.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(val_labels, test_labels) and not torch.equal(val, test)
     assert (test[:, 0] == test[:, 1]).all() and (test[:, 0] == test[:, 2]).all()  # grey
@@ -207,7 +218,10 @@ def test_a_progress_file_that_cannot_be_written_ends_no_training(tmp_path, monke
 
 def test_precision_of_a_preset(monkeypatch):
     monkeypatch.setattr("mnistmp.machine.native_bfloat16", lambda device=None: True)
-    assert training.resolve_precision("paper") == "bfloat16" and training.resolve_precision("paper", "float32") == "float32"
+    assert (
+        training.resolve_precision("paper") == "bfloat16"
+        and training.resolve_precision("paper", "float32") == "float32"
+    )
     assert training.resolve_precision("digits") == "bfloat16"
     training.train_missing([short(precision="float32")], "digits")
     assert training.resolve_precision("digits") == "float32"  # go on as begun

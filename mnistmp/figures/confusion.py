@@ -25,7 +25,9 @@ def confusion(groups: Mapping[str, tuple[Any, Any]]) -> style.Figure:
     if not groups:
         raise ValueError("There is nothing to show; give a dictionary of titles and (predicted, labels).")
     alt = "Confusion matrices, true class by predicted class: " + ", ".join(groups) + "."
-    figure, grid = style.new(_WIDTH + 0.2, alt, width=_WIDTH * len(groups) + 0.1, columns=len(groups), squeeze=False, sharey=True)
+    figure, grid = style.new(
+        _WIDTH + 0.2, alt, width=_WIDTH * len(groups) + 0.1, columns=len(groups), squeeze=False, sharey=True
+    )
     for axes, (title, (predicted, labels)) in zip(grid.flat, groups.items()):
         shares = _shares(style.array(predicted), style.array(labels), title)
         axes.imshow(shares, cmap="Greys", vmin=0, vmax=100)

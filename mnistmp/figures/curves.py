@@ -96,7 +96,9 @@ def _panel(axes, history, rules):
             axes.plot(run["epoch"], run[column], color=color, linewidth=broad * (1.4 if alone else 0.5),
                       alpha=1 if alone else 0.45, zorder=2, gid="seed")  # fmt: skip
             if seed not in finished:
-                axes.plot(run["epoch"].iloc[-1:], run[column].iloc[-1:], "x", color=style.OURS, zorder=4, gid="diverged")
+                axes.plot(
+                    run["epoch"].iloc[-1:], run[column].iloc[-1:], "x", color=style.OURS, zorder=4, gid="diverged"
+                )
             for rule, index in marks.items():
                 look = {"markersize": 3.6, "markerfacecolor": "white", "markeredgecolor": color, "markeredgewidth": 0.8}
                 at = run.iloc[[index]]

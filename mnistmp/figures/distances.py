@@ -37,14 +37,20 @@ def color_distances(candidates: Mapping[str, tuple[Any, Any]]) -> style.Figure:
         color = torch.as_tensor(color).double() / 255
         distances = (palette - color).norm(dim=1)
         axes.axhline(line, color="#E4E4E4", linewidth=0.8, zorder=0)
-        axes.scatter([0], [line], s=190, color=[color.tolist()], edgecolors="black", linewidths=0.7, clip_on=False, zorder=3)
+        axes.scatter(
+            [0], [line], s=190, color=[color.tolist()], edgecolors="black", linewidths=0.7, clip_on=False, zorder=3
+        )
         for label, height in _stacked(distances.tolist()):
             x, dot = float(distances[label]), palette[label].tolist()
             axes.scatter([x], [line - height], s=85, color=[dot], edgecolors="black", linewidths=0.5, zorder=3)
             dark = np.dot(dot, (0.3, 0.59, 0.11)) < 0.5
             axes.text(x, line - height, str(label), ha="center", va="center_baseline", fontsize=6.5, fontweight="bold",
                       color="white" if dark else "black", zorder=4)  # fmt: skip
-    axes.set(xlim=(0, 1.75), ylim=(len(candidates) - 0.45, -0.55), xlabel="distance to the test colour (edge of the RGB cube = 1)")
+    axes.set(
+        xlim=(0, 1.75),
+        ylim=(len(candidates) - 0.45, -0.55),
+        xlabel="distance to the test colour (edge of the RGB cube = 1)",
+    )
     axes.set_yticks(range(len(candidates)), list(candidates))
     axes.tick_params(axis="y", length=0, pad=9)
     axes.spines["left"].set_visible(False)
@@ -60,11 +66,17 @@ def _stacked(distances: Sequence[float], step: float = 0.17) -> list[tuple[int, 
             columns[-1].append(label)
         else:
             columns.append([label])
-    return [(label, step * (place - (len(column) - 1) / 2)) for column in columns for place, label in enumerate(sorted(column))]
+    return [
+        (label, step * (place - (len(column) - 1) / 2))
+        for column in columns
+        for place, label in enumerate(sorted(column))
+    ]
 
 
 @style.styled
-def neighbour_distances(groups: Mapping[str, tuple[Any, Any]], margins: Sequence[float] = (0.2, 0.6, 0.9)) -> style.Figure:
+def neighbour_distances(
+    groups: Mapping[str, tuple[Any, Any]], margins: Sequence[float] = (0.2, 0.6, 0.9)
+) -> style.Figure:
     """Every anchor of a batch at its distance to the nearest negative and to the nearest positive.
 
     Below the line of a margin m, d(anchor, positive) < m d(anchor, negative): the condition of Eq. 1
@@ -81,7 +93,11 @@ def neighbour_distances(groups: Mapping[str, tuple[Any, Any]], margins: Sequence
     if not groups:
         raise ValueError("There is nothing to show; give a dictionary of titles and (to_positive, to_negative).")
     known = {title: _finite(title, *pair) for title, pair in groups.items()}
-    alt = "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: " + ", ".join(groups) + "."
+    alt = (
+        "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: "
+        + ", ".join(groups)
+        + "."
+    )
     figure, grid = style.new(2.5, alt, width=style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
     figure.indexed = True  # a cloud of points
     reach = 1.08 * max(float(pair.max(initial=1e-9)) for pair in known.values())

@@ -145,7 +145,8 @@ class ReverseContrastiveLoss(nn.Module):
 
 def _extrema(features, scaling):
     """Minimum and maximum, broadcastable to channels-last features. Ties share the gradient evenly."""
-    axes = {"coordinate": (0,), "channel": tuple(range(features.ndim - 1)), "batch": tuple(range(features.ndim))}[scaling]
+    every = tuple(range(features.ndim))
+    axes = {"coordinate": every[:1], "channel": every[:-1], "batch": every}[scaling]
     return _Extremum.apply(features, torch.amin, axes), _Extremum.apply(features, torch.amax, axes)
 
 

@@ -64,7 +64,9 @@ def register(name: str):
 
     def add(cls: type[Method]) -> type[Method]:
         if not (isinstance(cls, type) and issubclass(cls, Method)):
-            raise TypeError(f"{cls!r} cannot be registered as {name!r}: it must be a subclass of mnistmp.methods.Method.")
+            raise TypeError(
+                f"{cls!r} cannot be registered as {name!r}: it must be a subclass of mnistmp.methods.Method."
+            )
         known = METHODS.get(name)
         if known is not None and known.__qualname__ != cls.__qualname__:
             raise ValueError(f"The method name {name!r} is taken by {known.__qualname__}; choose another name.")

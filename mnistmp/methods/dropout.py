@@ -65,7 +65,7 @@ class Dropout(Method):
         return features * channel_mask(features, uniforms, rate, self.rescale)
 
     def classify(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """conv2's maps (N, 128, 2k, 2k) and F's output (N, 128, k, k), both before dropout there; the logits after it."""
+        """conv2's maps (N, 128, 2k, 2k) and F's output (N, 128, k, k), both before dropout there; the logits after."""
         rate = self.draw_rate(images)
         hidden = self.features.pool1(self.features.conv1(images))
         if self.layer in ("conv1", "both"):

@@ -37,7 +37,12 @@ class RCL(Method):
         self.weight = weight
         self.tensor = tensor
         self.reading = dict(
-            margin=margin, scaling=scaling, distance=distance, extrema_gradient=extrema_gradient, detach=detach, mining=mining
+            margin=margin,
+            scaling=scaling,
+            distance=distance,
+            extrema_gradient=extrema_gradient,
+            detach=detach,
+            mining=mining,
         )
 
     def loss(self, images, labels):
