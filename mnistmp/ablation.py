@@ -18,6 +18,7 @@ from mnistmp.spec import RunSpec
 # Of the run rather than of the method: what may be asked for besides the method's own options.
 RUN = {"image_size": (28, 32), "input_range": ("[-1,1]", "[0,1]"), "initialization": ("pytorch", "glorot"),
        "last_batch": ("keep", "drop")}  # fmt: skip
+CALIBRATED = {"image_size": "size", "input_range": "range"}  # in the names of the calibration's runs, to share them
 COLUMNS = ("row", "reading", "n", "val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low", "ci_high",
            "paper_difference", "paper_ci_low", "paper_ci_high", "diverged")  # fmt: skip
 DEFAULT = "as in Table 2"
@@ -109,7 +110,7 @@ def specs(
         for own in runs:
             change = {name: value} if name in RUN else {"options": {name: value}}
             planned.append(
-                protocol.spec_for(row, own.seed, preset, precision, row=f"{row}+{name}={_word(value)}", **change)
+                protocol.spec_for(row, own.seed, preset, precision, row=_row(row, name, value), **change)
             )
     return planned
 
@@ -129,8 +130,8 @@ def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
     nothing = (math.nan, math.nan, math.nan)
     lines = []
     for row in protocol.TABLE2:
-        readings = [(name, _word(value)) for name, values in _choices(row).items() for value in values[1:]]
-        changed = {f"{name}={value}": runs.get(f"{row.training}+{name}={value}") for name, value in readings}
+        readings = [(name, value) for name, values in _choices(row).items() for value in values[1:]]
+        changed = {f"{name}={_word(value)}": runs.get(_row(row.training, name, value)) for name, value in readings}
         changed = {reading: group for reading, group in changed.items() if group is not None}
         if not changed:
             continue
@@ -239,6 +240,10 @@ def _difference(summary: tuple, reference: tuple) -> tuple[float, float, float]:
     """Of the mean test accuracies, with its interval; both as n, validation mean and std, test mean and std."""
     (n, _, _, mean, std), (others, _, _, other_mean, other_std) = summary[:5], reference[:5]
     return intervals.welch(mean, std, n, other_mean, other_std, others)
+
+
+def _row(row: str, name: str, value: object) -> str:
+    return f"{row}+{CALIBRATED.get(name, name)}={_word(value)}"
 
 
 def _word(value: object) -> str:

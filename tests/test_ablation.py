@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from stub_runs import record
 
-from mnistmp import ablation, methods, protocol, records
+from mnistmp import ablation, methods, protocol, readings, records
 from mnistmp.ablation import AblationError
 
 
@@ -156,6 +156,14 @@ def test_what_the_calibration_has_recorded_is_taken_over(results):
     train(planned[1:2], "calibration", 1)
     ablation.ablate("rcl-m0.9", "paper", "0", "scaling", precision="bfloat16", train=lambda *_: [])
     assert [record.name for record in (results / "paper" / "runs").iterdir()] == ["rcl-m0.9+scaling=channel"]
+
+
+def test_the_calibrations_readings_have_the_same_names_and_specs():
+    calibrated = {spec.row: spec.key() for spec in readings.specs("0")}
+    for row in readings.ROWS:
+        options = "image_size,input_range" + ",scaling" * row.startswith("rcl")
+        for spec in ablation.specs(row, "paper", "0", options, "bfloat16"):
+            assert calibrated[spec.row] == spec.key()
 
 
 def test_only_shared_seeds_are_compared():
