@@ -13,12 +13,12 @@ import pandas as pd
 from mnistmp import calibration, intervals, machine, methods, paths, protocol, records, report, study
 from mnistmp.files import write_tables
 from mnistmp.protocol import Row
+from mnistmp.readings import named, word
 from mnistmp.spec import RunSpec
 
 # Of the run rather than of the method: what may be asked for besides the method's own options.
 RUN = {"image_size": (28, 32), "input_range": ("[-1,1]", "[0,1]"), "initialization": ("pytorch", "glorot"),
        "last_batch": ("keep", "drop")}  # fmt: skip
-CALIBRATED = {"image_size": "size", "input_range": "range"}  # in the names of the calibration's runs, to share them
 COLUMNS = ("row", "reading", "n", "val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low", "ci_high",
            "paper_difference", "paper_ci_low", "paper_ci_high", "diverged")  # fmt: skip
 DEFAULT = "as in Table 2"
@@ -80,11 +80,7 @@ def readings(row: str, options: str | None = None) -> list[tuple[str, object]]:
         AblationError: an unknown name, or nothing to change.
     """
     known = _choices(protocol.row(row))
-    names = (
-        [name for name in known if name not in RUN]
-        if options is None
-        else [name.strip() for name in options.split(",")]
-    )
+    names = _own(known) if options is None else [name.strip() for name in options.split(",")]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise AblationError(f"{unknown[0]!r} is no reading of row {row}; choose from {', '.join(known)}.")
@@ -109,7 +105,7 @@ def specs(
     for name, value in changes:
         for own in runs:
             change = {name: value} if name in RUN else {"options": {name: value}}
-            planned.append(protocol.spec_for(row, own.seed, preset, precision, row=_row(row, name, value), **change))
+            planned.append(protocol.spec_for(row, own.seed, preset, precision, row=named(row, name, value), **change))
     return planned
 
 
@@ -129,7 +125,7 @@ def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
     lines = []
     for row in protocol.TABLE2:
         readings = [(name, value) for name, values in _choices(row).items() for value in values[1:]]
-        changed = {f"{name}={_word(value)}": runs.get(_row(row.training, name, value)) for name, value in readings}
+        changed = {f"{name}={word(value)}": runs.get(named(row.training, name, value)) for name, value in readings}
         changed = {reading: group for reading, group in changed.items() if group is not None}
         if not changed:
             continue
@@ -158,9 +154,9 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
         f"**Other readings, preset {preset}**",
         "",
         f"{note[0].upper()}{note[1:]}. Accuracy in percent at the epoch that the row selects, mean ± standard "
-        "deviation over n seeds. The defaults were fixed beforehand, on the paper's text and validation column; no default moves "
-        "because another reading is nearer to the paper's test column. Differences in test accuracy, to the default "
-        "over the same seeds and to the paper's mean, with their 95 % Welch intervals.",
+        "deviation over n seeds. The defaults were fixed beforehand, on the paper's text and validation column; no "
+        "default moves because another reading is nearer to the paper's test column. Differences in test accuracy, "
+        "to the default over the same seeds and to the paper's mean, with their 95 % Welch intervals.",
         "",
         conclusions(lines),
         "",
@@ -228,6 +224,11 @@ def _choices(row: Row) -> dict[str, list]:
     return choices | {name: list(values) for name, values in RUN.items()}
 
 
+def _own(choices: dict[str, list]) -> list[str]:
+    """Of what `_choices` gives, the names of the method's own options."""
+    return [name for name in choices if name not in RUN]
+
+
 def _summary(row: Row, runs: pd.DataFrame) -> tuple:
     """n, validation mean and standard deviation, test mean and standard deviation, number of diverged runs."""
     chosen = report.selected(row, runs)
@@ -243,17 +244,8 @@ def _difference(summary: tuple, reference: tuple) -> tuple[float, float, float]:
 
 def _command(row: str, preset: str) -> str:
     # A method without readings of its own can still be shown other images.
-    options = "" if set(_choices(protocol.row(row))) - set(RUN) else " --options image_size,input_range"
+    options = "" if _own(_choices(protocol.row(row))) else " --options image_size,input_range"
     return f"mnistmp ablate {row}{options} --preset {preset} --seeds 0-2"
-
-
-def _row(row: str, name: str, value: object) -> str:
-    return f"{row}+{CALIBRATED.get(name, name)}={_word(value)}"
-
-
-def _word(value: object) -> str:
-    # Part of a row's name and so of a folder's: "[0,1]" becomes "0..1".
-    return str(value).lower().strip("[]").replace(",", "..")
 
 
 def _shown(mean: float, std: float, decimals: int) -> str:

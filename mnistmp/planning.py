@@ -187,12 +187,11 @@ def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[str, float]:
     return seconds
 
 
-def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int) -> list[str]:
-    """What a dry run says: a line per unit with its time, then one with that of all; nothing without units."""
-    if not units:
-        return []
+def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int, *between: str) -> str:
+    """What a dry run says: a line per unit with its time, what else is given, and the time of all units if any."""
     each = [f"{unit.label}  {about(sum(seconds[spec.row] for spec in unit.specs))}" for unit in units]
-    return [*each, f"{about(makespan(units, seconds, jobs)).capitalize()} in all, for the training."]
+    total = [f"{about(makespan(units, seconds, jobs)).capitalize()} in all, for the training."] if units else []
+    return "\n".join([*each, *between, *total])
 
 
 def makespan(units: Sequence[Unit], seconds: dict[str, float], jobs: int) -> float:

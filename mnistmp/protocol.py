@@ -128,7 +128,7 @@ PRESETS: dict[str, Preset] = {
                 "jigsaw": 5.0,
                 "reconstruction": 10.0,
                 "spectral-decoupling": 10.0,
-            },  # fmt: skip
+            },
         ),
         Preset(
             name="quick",

@@ -40,7 +40,18 @@ DROPPED_BATCH = 0.9984
 # make the paper's numbers exp(10 / 2), about 150 times as likely.
 CLEARLY = 10.0
 
+SHORT = {"image_size": "size", "input_range": "range"}  # in the names of runs
 KEY = ["size", "range", "scaling"]
+
+
+def named(row: str, option: str, value: object) -> str:
+    """What a row's runs are called where an option has another value: `rcl-inf+range=0..1`."""
+    return f"{row}+{SHORT.get(option, option)}={word(value)}"
+
+
+def word(value: object) -> str:
+    """A value as part of a row's name, and so of a folder's: "[0,1]" becomes "0..1"."""
+    return str(value).lower().strip("[]").replace(",", "..")
 
 
 @dataclass(frozen=True)
@@ -56,13 +67,13 @@ class Reading:
 
     def spec(self, row: str, seed: int) -> RunSpec:
         """The run of a row under this reading, named like `rcl-inf+size=32+range=0..1+scaling=batch`."""
-        names, options = {"size": str(self.size), "range": self.range.strip("[]").replace(",", "..")}, {}
-        if row.startswith("rcl"):
-            names["scaling"], options = self.scaling, {"scaling": self.scaling}
-        parts = [f"+{name}={value}" for name, value in names.items() if getattr(self, name) != getattr(DEFAULT, name)]
-        name = "".join([row, *parts])
-        changes = {"row": name, "image_size": self.size, "input_range": self.range, "options": options}
-        return protocol.spec_for(row, seed, "paper", **changes)
+        images = {"image_size": self.size, "input_range": self.range}
+        options = {"scaling": self.scaling} if row.startswith("rcl") else {}
+        name = row
+        for (option, value), default in zip((images | options).items(), (DEFAULT.size, DEFAULT.range, DEFAULT.scaling)):
+            if value != default:
+                name = named(name, option, value)
+        return protocol.spec_for(row, seed, "paper", row=name, options=options, **images)
 
     def __str__(self) -> str:
         return f"{self.size}x{self.size}, {self.range}, per {self.scaling}"

@@ -89,9 +89,9 @@ def prepare(
 
 def dry_run(job: Job) -> int:
     """Say what would be done and how long it would take; do nothing."""
-    said = planning.forecast(job.units, planning.estimate(job.todo, job.table), job.jobs)
+    seconds = planning.estimate(job.todo, job.table)
     figure3 = [f"{unit.label}  once more for Figure 3, then t-SNE" for unit in job.figure3]
-    print("\n".join([*said[:-1], *figure3, _opening(job), *said[-1:]]))
+    print(planning.forecast(job.units, seconds, job.jobs, *figure3, _opening(job)))
     return 0
 
 

@@ -56,8 +56,8 @@ def dry_run(specs: Sequence[RunSpec], preset: str, jobs: int | None = None, sour
     taken = {record.spec.key() for record in _same(specs, source, preset)} if source else set()
     todo = [spec for spec in planning.missing(specs, preset, table) if spec.key() not in taken]
     units = [_unit(spec, preset) for spec in todo]
-    said = planning.forecast(units, planning.estimate(todo, table), jobs or batch.default_jobs())
-    print("\n".join([*said[:-1], _opening(specs, todo), *said[-1:]]))
+    seconds = planning.estimate(todo, table)
+    print(planning.forecast(units, seconds, jobs or batch.default_jobs(), _opening(specs, todo)))
     return 0
 
 

@@ -175,7 +175,7 @@ def table(found: Sequence[RunRecord], threshold: float = THRESHOLD, paper: float
 
 
 def pick(grid: pd.DataFrame) -> float | None:
-    """ "The largest value that does not lead to a collapse" (Sec. 5.1); None if all of a `table` do."""
+    """The weight by Sec. 5.1, "the largest value that does not lead to a collapse"; None if all of a `table` do."""
     held = grid.loc[~grid["collapsed"].astype(bool), "weight"]
     return float(held.max()) if len(held) else None
 
