@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 import mnistmp
-from mnistmp import graph, protocol, training
-from mnistmp.splits import Splits
+from mnistmp import engine, paper
+from mnistmp.engine import cuda_graph
+from mnistmp.engine.splits import Splits
 
 KINDS = ("dataset", "memory", "float32", "bfloat16", "product")
 PRODUCT = 2048  # side of the square matrices whose product measures the machine
@@ -30,7 +31,7 @@ Step = Callable[[], torch.Tensor]  # one training step; its loss
 
 def spec_for(row: str, data: str, precision: str = "float32"):
     """The paper's training of a row, on whole batches only so that all steps are alike."""
-    return protocol.spec_for(row, 0, "paper", precision, dataset=data, last_batch="drop")
+    return paper.spec_for(row, 0, "paper", precision, dataset=data, last_batch="drop")
 
 
 # ---- what one would write otherwise ----------------------------------------------------------
@@ -46,7 +47,7 @@ def textbook(row: str, data: str, device: torch.device, in_memory: bool) -> Step
         nn.Flatten(), nn.Linear(2048, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)
     )  # fmt: skip
     network = nn.Sequential(features, classifier)
-    for own, ours in zip(network.parameters(), training.build(spec, torch.device("cpu")).parameters()):
+    for own, ours in zip(network.parameters(), engine.build(spec, torch.device("cpu")).parameters()):
         own.data = ours.detach().contiguous()  # the same start for every loop
     network.to(device)
     optimizer = torch.optim.SGD(
@@ -81,8 +82,8 @@ def reverse_contrastive(features: torch.Tensor, labels: torch.Tensor) -> torch.T
 
 
 def orders(spec, total: int) -> Iterator[list[int]]:
-    """The order of each epoch: that of `training.fit`."""
-    generator = training.generator(spec.seed, "order")
+    """The order of each epoch: that of `engine.fit`."""
+    generator = engine.generator(spec.seed, "order")
     while True:
         yield torch.randperm(total, generator=generator).tolist()
 
@@ -106,19 +107,19 @@ def from_memory(dataset, spec, device) -> Iterator[tuple[torch.Tensor, torch.Ten
 
 
 def ours(row: str, data: str, device: torch.device, precision: str) -> Callable[[int], float]:
-    """The steps of `training.fit`, without its evaluation: a function of their number, giving the mean loss."""
+    """The steps of `engine.fit`, without its evaluation: a function of their number, giving the mean loss."""
     spec = spec_for(row, data, precision)
-    splits, method = Splits(spec, device), training.build(spec, device)
-    optimizer = training.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
+    splits, method = Splits(spec, device), engine.build(spec, device)
+    optimizer = engine.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
     if precision == "bfloat16":
-        optimizer.load_weights(list(training.build(spec, device, "float32").parameters()))
-    order = training.generator(spec.seed, "order")
+        optimizer.load_weights(list(engine.build(spec, device, "float32").parameters()))
+    order = engine.generator(spec.seed, "order")
     indices = itertools.chain.from_iterable(splits.train_order(order) for _ in itertools.count())
-    graphs = graph.recorded(method, optimizer, splits)
+    graphs = cuda_graph.recorded(method, optimizer, splits)
     if graphs:
         return lambda steps: graphs.epoch(itertools.islice(indices, steps))["loss"]
     batches = (splits.batch("train", index) for index in indices)
-    return lambda steps: training.train_epoch(method, optimizer, itertools.islice(batches, steps))["loss"]
+    return lambda steps: engine.train_epoch(method, optimizer, itertools.islice(batches, steps))["loss"]
 
 
 # ---- the worker -------------------------------------------------------------------------------

@@ -25,14 +25,15 @@ from pathlib import Path
 
 import torch
 
-from mnistmp import batch, planning, protocol
-from mnistmp.attempts import Outcome
-from mnistmp.environment import environment
+from mnistmp import paper
+from mnistmp.sweep import batch, plan
+from mnistmp.sweep.attempts import Outcome
+from mnistmp.records.provenance import environment
 from mnistmp.records import RunRecord, record_path
-from mnistmp.training import path_name, pick_device
+from mnistmp.engine.fit import path_name, pick_device
 
 PRESET = "paper"
-ROWS = len(protocol.trainings())
+ROWS = len(paper.trainings())
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def write_records(size: int) -> int:
     torch.set_num_threads(1)  # as a batch does: else the plan would measure the machine instead of reading the records
     origin = environment(device, "bfloat16", path_name(device))
     seeds = -(-size // ROWS)
-    for spec in protocol.plan(PRESET, seeds=tuple(range(seeds)))[:size]:
+    for spec in paper.plan(PRESET, seeds=tuple(range(seeds)))[:size]:
         history = [
             {"epoch": epoch, "val_correct": 9_900 + epoch, "test_correct": 3_000 + (7 * spec.seed + epoch) % 2_000,
              "train_loss": 1 / epoch, "terms": {"cross_entropy": 1 / epoch, "extra": 0.1}, "seconds": 12.3}
@@ -103,10 +104,10 @@ class Idle:
 
 
 def schedule(size: int) -> None:
-    specs = protocol.plan(PRESET, seeds=tuple(range(-(-size // ROWS))))[:size]
+    specs = paper.plan(PRESET, seeds=tuple(range(-(-size // ROWS))))[:size]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MNISTMP_RESULTS"] = folder
-        units = planning.plan_units(specs, PRESET, 2)
+        units = plan.plan_units(specs, PRESET, 2)
         outcomes = batch.run_units(units, 2, executor=Idle(), stream=io.StringIO())
     assert len(outcomes) == len(units) == size and Path(folder).name
 

@@ -13,9 +13,11 @@ import math
 import statistics
 import sys
 
-from mnistmp import intervals, paths, protocol, readme, records, study
+from mnistmp import paper, paths, records
+from mnistmp.results import intervals, readme
+from mnistmp.sweep import study
 from mnistmp.files import write_atomically
-from mnistmp.runrecord import RunRecord
+from mnistmp.records.record import RunRecord
 from mnistmp.selection import select
 from mnistmp.spec import PRECISIONS
 
@@ -24,8 +26,8 @@ def folder(preset: str, precision: str) -> str:
     return f"precision-{preset}-{precision}"
 
 
-def planned(preset: str, precision: str, rows: str, seeds: str) -> list[protocol.RunSpec]:
-    return protocol.plan(preset, rows, seeds, precision)
+def planned(preset: str, precision: str, rows: str, seeds: str) -> list[paper.RunSpec]:
+    return paper.plan(preset, rows, seeds, precision)
 
 
 def train(preset: str, precision: str, rows: str, seeds: str, jobs: int | None) -> list[str]:
@@ -44,7 +46,7 @@ def accuracy(record: RunRecord, split: str) -> float:
 def compare(preset: str, rows: str, seeds: str) -> list[list[str]]:
     """A line of the table per row and split."""
     lines = []
-    for row in protocol.trainings(rows):
+    for row in paper.trainings(rows):
         runs = {}
         for precision in PRECISIONS:
             found = [
@@ -72,7 +74,7 @@ def markdown(preset: str, lines: list[list[str]]) -> str:
     head = ["row", "split", "float32", "bfloat16", "difference (95 % interval)"]
     cells = [head, ["---", "---", "---:", "---:", "---:"], *lines]
     table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-    note = protocol.preset(preset).note
+    note = paper.preset(preset).note
     return (
         f"Preset {preset}: {note}. Accuracy in percent at the epoch of the best validation accuracy, mean ± standard "
         f"deviation over seeds; difference is bfloat16 minus float32, its interval Welch's.\n\n{table}\n"
@@ -81,7 +83,7 @@ def markdown(preset: str, lines: list[list[str]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--preset", choices=protocol.PRESETS, default="digits")
+    parser.add_argument("--preset", choices=paper.PRESETS, default="digits")
     parser.add_argument("--seeds", default="0-4", help="such as 0-4 (default)")
     parser.add_argument("--rows", default="standard,rcl-inf", help="rows of Table 2 (default standard,rcl-inf)")
     parser.add_argument("--jobs", type=int, help="processes at a time (default: as many as suit the machine)")

@@ -23,8 +23,10 @@ import torch
 from loops import PRODUCT
 from workers import Loop, Workers
 
-from mnistmp import data, kernels, protocol, readme, training
-from mnistmp.environment import device_name
+from mnistmp import data, engine, paper
+from mnistmp.fast import kernels
+from mnistmp.results import readme
+from mnistmp.records.provenance import device_name
 
 BATCH = 128
 STEP_GFLOP = 13.9  # conv1 0.71 x 2 (its input needs no gradient), conv2 3.36 x 3, linear layers 0.81 x 3
@@ -34,7 +36,7 @@ PRODUCT_GFLOP = 2 * PRODUCT**3 * PRODUCTS / 1e9
 
 
 def contestants(native: bool, compiled: bool, cuda: bool) -> list[Loop]:
-    ours = training.worker_environment()
+    ours = engine.worker_environment()
     # A plain loop in our workers' environment shows what the memory allocator alone gives.
     loops = [Loop("(a) plain loop", "dataset"), Loop("(a) in one process, all threads", "dataset", threads=True),
              Loop("(a) with our environment variables", "dataset", ours), Loop("(b) tensors in memory", "memory"),
@@ -130,8 +132,8 @@ def check(lines: list[dict], row: str) -> None:
 
 def methods(options: argparse.Namespace, native: bool) -> tuple[dict[str, list[float]], str]:
     """CPU milliseconds (on a GPU: milliseconds) per step of all trainings, taking turns in one process."""
-    rows = tuple(row.id for row in protocol.trainings())
-    loop = Loop("methods", "bfloat16" if native else "float32", training.worker_environment(), rows=rows)
+    rows = tuple(row.id for row in paper.trainings())
+    loop = Loop("methods", "bfloat16" if native else "float32", engine.worker_environment(), rows=rows)
     times: dict[str, list[float]] = {row: [] for row in rows}
     clock = "seconds" if options.device.startswith("cuda") else "processor"
     with Workers(loop, 1, options) as workers:
@@ -150,7 +152,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps per measurement (default 10)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds in which all loops take their turn (default 3)")
     parser.add_argument("--data", choices=data.DATASETS, default="digits", help="digits needs no download (default)")
-    parser.add_argument("--device", default=str(training.pick_device()), help="cpu or cuda")
+    parser.add_argument("--device", default=str(engine.pick_device()), help="cpu or cuda")
     parser.add_argument("--methods", action="store_true", help="also the time per step of all 15 trainings")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured there")
     parser.add_argument("--readme", action="store_true", help="put the tables between README.md's markers `speed`")
@@ -159,7 +161,7 @@ def main() -> None:
         parser.error("--steps and --repeats must be 1 or more.")
 
     cuda = options.device.startswith("cuda")
-    native, compiled = training.native_bfloat16(options.device), kernels.available()
+    native, compiled = engine.native_bfloat16(options.device), kernels.available()
     cores = 1 if cuda else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     machine = {"device": device_name(options.device), "cores": cores, "load before": _load(), "compiled": compiled,
                "python": platform.python_version(), "torch": torch.__version__}  # fmt: skip

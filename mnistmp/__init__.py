@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = [
-    "MNISTMP",
-    "PALETTE",
-    "TEST_COLOR",
-    "LeNet",
-    "losses",
-    "methods",
-    "protocol",
-    "records",
-    "report",
-    "training",
-]
 
-if TYPE_CHECKING:
-    from mnistmp import losses, methods, protocol, records, report, training
-    from mnistmp.benchmark import PALETTE, TEST_COLOR
-    from mnistmp.dataset import MNISTMP
-    from mnistmp.network import LeNet
-
-_HOMES = {"MNISTMP": "dataset", "PALETTE": "benchmark", "TEST_COLOR": "benchmark", "LeNet": "network"}
+# Public name -> where it lives. The names on the right of the last four are what notebooks and users called them before.
+_HOMES = {
+    "MNISTMP": "data.dataset:MNISTMP",
+    "PALETTE": "data.palette:PALETTE",
+    "TEST_COLOR": "data.palette:TEST_COLOR",
+    "LeNet": "network:LeNet",
+    "ReverseContrastiveLoss": "losses:ReverseContrastiveLoss",
+    "RunSpec": "spec:RunSpec",
+    "fit": "engine:fit",
+    **{name: name for name in ("data", "engine", "figures", "latent", "losses", "methods", "paper", "records", "results")},
+    # Their names before the rooms had theirs.
+    "benchmark": "data.palette",
+    "protocol": "paper",
+    "report": "results.table2",
+    "training": "engine",
+}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str):
     # Loaded when first used (PEP 562): torch takes seconds, and `mnistmp --help` does not need it.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"mnistmp.{_HOMES[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"mnistmp.{name}")
-    raise AttributeError(f"module 'mnistmp' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mnistmp' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    home = importlib.import_module(f"mnistmp.{module}")
+    return getattr(home, attribute) if attribute else home
 
 
 def __dir__() -> list[str]:

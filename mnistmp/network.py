@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from mnistmp.layers import Conv2d, Linear, PoolReLU
+from mnistmp.fast.layers import Conv2d, Linear, PoolReLU
 
 INITIALIZATIONS = ("pytorch", "glorot")
 

@@ -12,7 +12,8 @@ import sys
 
 def reproduce(args: argparse.Namespace) -> int:
     """Train by notebooks, then make notebooks, figures and tables of what is recorded."""
-    from mnistmp import cluster, paths, reproduce
+    from mnistmp import paths
+    from mnistmp.sweep import cluster, reproduce
 
     with cluster.connected(args.executor, args.scheduler) as executor:
         job = reproduce.prepare(**_asked(args), folder=paths.notebooks(), executor=executor)
@@ -21,7 +22,7 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Train without notebooks."""
-    from mnistmp import cluster, reproduce
+    from mnistmp.sweep import cluster, reproduce
 
     with cluster.connected(args.executor, args.scheduler) as executor:
         job = reproduce.prepare(**_asked(args), executor=executor)
@@ -30,11 +31,12 @@ def run(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Count what is recorded, missing and broken; 1 if anything is broken."""
-    from mnistmp import planning, protocol, records
+    from mnistmp import paper, records
+    from mnistmp.sweep import plan
 
     # Unlike the other verbs this one goes on where a record is broken: it is how one finds out.
-    precision = args.precision or planning.recorded_precision(args.preset)
-    specs = protocol.plan(args.preset, args.rows, args.seeds, precision)
+    precision = args.precision or plan.recorded_precision(args.preset)
+    specs = paper.plan(args.preset, args.rows, args.seeds, precision)
     status = records.status(args.preset, specs)
     width = max([len("row"), *status["row"].str.len()])
     print(f"{'row':{width}}  {'planned':>7}  {'done':>7}  {'missing':>7}  {'diverged':>8}  {'broken':>6}")
@@ -51,11 +53,13 @@ def status(args: argparse.Namespace) -> int:
 
 def table(args: argparse.Namespace) -> int:
     """Print and write Table 2."""
-    from mnistmp import protocol, readme, reproduce
+    from mnistmp import paper
+    from mnistmp.results import readme
+    from mnistmp.sweep import reproduce
 
     if args.readme and args.preset != "paper":
         raise readme.ReadmeError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
-    shown = reproduce.table(protocol.preset(args.preset).name)
+    shown = reproduce.table(paper.preset(args.preset).name)
     if args.readme:
         for name, text in shown.items():
             path = readme.replace(name, text)
@@ -65,9 +69,10 @@ def table(args: argparse.Namespace) -> int:
 
 def figures(args: argparse.Namespace) -> int:
     """Execute the notebooks of a preset, which draw the figures."""
-    from mnistmp import batch, paths, protocol, reproduce
+    from mnistmp import paper, paths
+    from mnistmp.sweep import batch, reproduce
 
-    preset = protocol.preset(args.preset).name
+    preset = paper.preset(args.preset).name
     outcomes = reproduce.show(preset, args.rows, paths.notebooks(), args.jobs or batch.default_jobs(), again=True)
     print(f"Figures:    {paths.figures(preset)}")
     return 1 if any(outcome.problem for outcome in outcomes) else 0
@@ -75,7 +80,8 @@ def figures(args: argparse.Namespace) -> int:
 
 def notebooks(args: argparse.Namespace) -> int:
     """Execute the committed notebooks in place."""
-    from mnistmp import batch, notebooks, paths
+    from mnistmp import paths
+    from mnistmp.sweep import batch, notebooks
 
     units = notebooks.own_units(paths.notebooks(), args.names)
     outcomes = batch.run_units(units, args.jobs or batch.default_jobs())
@@ -96,9 +102,10 @@ def report(args: argparse.Namespace) -> int:
 
 def latent(args: argparse.Namespace) -> int:
     """Embed what Figure 3 shows."""
-    from mnistmp import batch, latent, paths, protocol, records
+    from mnistmp import latent, paper, paths, records
+    from mnistmp.sweep import batch
 
-    preset = protocol.preset(args.preset).name
+    preset = paper.preset(args.preset).name
     seed = latent.seed_of(preset, args.seed)
     units = latent.units(preset, seed, paths.notebooks(), args.precision)
     records.check_writable(preset)
@@ -114,7 +121,7 @@ def latent(args: argparse.Namespace) -> int:
 
 def select_weights(args: argparse.Namespace) -> int:
     """Choose a method's weight by the paper's rule."""
-    from mnistmp import weights
+    from mnistmp.results import weights
 
     threshold = weights.THRESHOLD if args.threshold is None else args.threshold
     return weights.select_weight(
@@ -125,7 +132,7 @@ def select_weights(args: argparse.Namespace) -> int:
 
 def ablate(args: argparse.Namespace) -> int:
     """Train a row under the other readings of the paper."""
-    from mnistmp import ablation
+    from mnistmp.results import ablation
 
     return ablation.ablate(
         args.row, args.preset, args.seeds, args.options,
@@ -135,7 +142,7 @@ def ablate(args: argparse.Namespace) -> int:
 
 def calibrate(args: argparse.Namespace) -> int:
     """Compare readings of the paper on validation."""
-    from mnistmp import calibration, readme
+    from mnistmp.results import calibration, readme
 
     seeds = args.seeds or calibration.SEEDS
     code = calibration.calibrate(seeds, jobs=args.jobs, recorded=args.recorded, dry_run=args.dry_run)

@@ -5,7 +5,8 @@ import functools
 
 import torch
 
-from mnistmp import benchmark, data
+from mnistmp import data
+from mnistmp.data import palette
 from mnistmp.methods import get
 from mnistmp.network import LeNet
 
@@ -31,7 +32,7 @@ def build(name, network=None, image_size=28, **options):
 def digits(count=16):
     """Embedded digits in their class colours: images (N, 3, 28, 28) in [-1, 1], labels (N,)."""
     grey, labels = data.load("digits").train_images[:count], data.load("digits").train_labels[:count]
-    return benchmark.color_batch(grey, labels, benchmark.input_table(benchmark.color_table())), labels
+    return palette.color_batch(grey, labels, palette.input_table(palette.color_table())), labels
 
 
 def pictures(count=6, size=28):

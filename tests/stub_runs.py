@@ -1,13 +1,13 @@
 """Runs that nobody trained, for tests of what plans, files and shows runs."""
 
-from mnistmp import protocol
+from mnistmp import paper
 from mnistmp.records import RunRecord
 
 PRESET = "digits"
 
 
 def specs_of(rows, seeds="0", precision="float32"):
-    return protocol.plan(PRESET, rows=rows, seeds=seeds, precision=precision)
+    return paper.plan(PRESET, rows=rows, seeds=seeds, precision=precision)
 
 
 def record(spec, **changes):

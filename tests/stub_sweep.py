@@ -15,7 +15,8 @@ import nbformat
 import psutil
 import pytest
 
-from mnistmp import batch, cli, notebooks, paths, planning, protocol
+from mnistmp import cli, paper, paths
+from mnistmp.sweep import batch, notebooks, plan
 from stub_runs import PRESET, record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +69,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
     (tmp_path / "stub/faults").mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
-    for name in sorted({row.notebook for row in protocol.TABLE2}):
+    for name in sorted({row.notebook for row in paper.TABLE2}):
         write_notebook(tmp_path / f"notebooks/{name}.ipynb", BODY)
     for spec in specs_of("all", "0-1"):
         path = tmp_path / f"stub/{spec.row}/seed-{spec.seed}.json"
@@ -92,7 +93,7 @@ def quick(place):
 
 
 def units_of(place, rows, seeds="0", jobs=10, **kwargs):
-    return planning.plan_units(specs_of(rows, seeds), PRESET, jobs, place.notebooks, **kwargs)
+    return plan.plan_units(specs_of(rows, seeds), PRESET, jobs, place.notebooks, **kwargs)
 
 
 def run(units, jobs=2, **kwargs):

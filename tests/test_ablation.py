@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from stub_runs import record
 
-from mnistmp import ablation, cli, methods, protocol, readings, records
-from mnistmp.ablation import AblationError
+from mnistmp import cli, methods, paper, records
+from mnistmp.results import ablation, readings
+from mnistmp.results.ablation import AblationError
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +27,10 @@ def test_every_named_value_but_the_rows_own_is_a_reading():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", [row.id for row in protocol.trainings()])
+@pytest.mark.parametrize("row", [row.id for row in paper.trainings()])
 def test_every_row_has_specs_that_differ_in_one_thing(row):
     planned = ablation.specs(row, "paper", "0,3", "image_size,input_range,initialization,last_batch")
-    own = protocol.spec_for(row, 0, "paper")
+    own = paper.spec_for(row, 0, "paper")
     assert planned[0] == own and [spec.seed for spec in planned] == [0, 3] * 5
     assert len({spec.key() for spec in planned}) == len(planned) == len({(spec.row, spec.seed) for spec in planned})
     for spec in planned[2::2]:
@@ -72,7 +73,7 @@ def test_the_default_stands_beside_its_readings(results, capsys):
     lines = ablation.table("digits")
     assert lines["reading"].tolist() == [ablation.DEFAULT, "rescale=false", "mask=batch"]
     assert lines["n"].tolist() == [3, 3, 3]
-    best = protocol.spec_for("dropout", 0, "digits", "float32").epochs and 5  # validation no longer rises after epoch 5
+    best = paper.spec_for("dropout", 0, "digits", "float32").epochs and 5  # validation no longer rises after epoch 5
     assert lines["test_mean"][0] == pytest.approx(100 * (90 + best + 1) / 360)
     assert lines["difference"][1] == pytest.approx(100 * 40 / 360) and lines["ci_low"][1] > 0
     assert lines["difference"][2] == 0 and math.isnan(lines["difference"][0])
@@ -166,7 +167,7 @@ def test_the_calibrations_readings_have_the_same_names_and_specs():
 
 
 def test_only_shared_seeds_are_compared():
-    train(protocol.plan("digits", "dropout", "0-4", "float32"), "digits", 1)
+    train(paper.plan("digits", "dropout", "0-4", "float32"), "digits", 1)
     ablation.ablate("dropout", "digits", "1,2", "mask", precision="float32", train=train)
     assert ablation.table("digits")["n"].tolist() == [2, 2]
     assert ablation.table("digits")["difference"][1] == 0
@@ -176,7 +177,7 @@ def test_what_is_not_recorded_says_how_to():
     assert "mnistmp ablate rsc --preset digits" in ablation.to_markdown(ablation.table("digits"), "digits", "rsc")
 
 
-@pytest.mark.parametrize("row", [row.id for row in protocol.trainings()])
+@pytest.mark.parametrize("row", [row.id for row in paper.trainings()])
 def test_the_command_that_it_says_is_accepted(row):
     said = ablation.to_markdown(ablation.table("digits"), "digits", row).split("`")[1]
     asked = cli._parser().parse_args(said.split()[1:])
@@ -189,7 +190,7 @@ def test_a_run_that_failed_is_named(capsys):
 
 
 def test_literals_are_what_the_methods_accept():
-    for row in protocol.trainings():
+    for row in paper.trainings():
         for name, values in ablation._choices(row).items():
             if name not in ablation.RUN:
                 for value in values:

@@ -16,9 +16,10 @@ import nbformat
 import pytest
 import torch
 
-from mnistmp import attempts, batch, notebooks, paths, planning, protocol, records, reproduce, training, unit
-from mnistmp.attempts import Outcome
-from mnistmp.progress import Progress, about, duration
+from mnistmp import engine, paper, paths, records
+from mnistmp.sweep import attempts, batch, notebooks, plan, reproduce, unit
+from mnistmp.sweep.attempts import Outcome
+from mnistmp.sweep.progress import Progress, about, duration
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import ROOT, place, run, units_of, write_notebook  # noqa: F401  (place is a fixture)
 
@@ -29,7 +30,7 @@ from stub_sweep import ROOT, place, run, units_of, write_notebook  # noqa: F401 
 @pytest.mark.parametrize("jobs, longest, number", [(1, 6, 8), (2, 6, 8), (4, 3, 12), (8, 1, 30), (100, 1, 30)])
 def test_every_run_is_in_exactly_one_unit_and_units_are_even(place, jobs, longest, number):
     specs = specs_of("all", "0-1")
-    units = planning.plan_units(specs, PRESET, jobs, place.notebooks)
+    units = plan.plan_units(specs, PRESET, jobs, place.notebooks)
     assert sorted(s.key() for unit in units for s in unit.specs) == sorted(s.key() for s in specs)
     assert max(len(unit.specs) for unit in units) == longest
     assert len({unit.name for unit in units}) == len(units) == number
@@ -40,16 +41,16 @@ def test_every_run_is_in_exactly_one_unit_and_units_are_even(place, jobs, longes
 def test_what_the_notebook_will_plan_is_what_its_unit_promises(place, jobs):
     # Also when what is missing has holes: no run beside those asked for, none twice.
     specs = [spec for place, spec in enumerate(specs_of("all", "0-3")) if place % 7 not in (2, 3)]
-    units = planning.plan_units(specs, PRESET, jobs, place.notebooks)
+    units = plan.plan_units(specs, PRESET, jobs, place.notebooks)
     for unit_ in units:
-        again = protocol.plan(PRESET, unit_.rows, unit_.seeds, "float32", Path(unit_.notebook).stem)
+        again = paper.plan(PRESET, unit_.rows, unit_.seeds, "float32", Path(unit_.notebook).stem)
         assert sorted(s.key() for s in again) == sorted(s.key() for s in unit_.specs)
     assert sorted(s.key() for unit in units for s in unit.specs) == sorted(s.key() for s in specs)
 
 
 def test_long_trainings_have_a_unit_each(place):
-    specs = protocol.plan("paper", rows="rcl-inf,rsc", seeds="0-9")
-    units = planning.plan_units(specs, "paper", 1)
+    specs = paper.plan("paper", rows="rcl-inf,rsc", seeds="0-9")
+    units = plan.plan_units(specs, "paper", 1)
     assert [len(unit_.specs) for unit_ in units] == [1] * 20
     assert units[0].label == "rsc seed 0" and units[0].notebook == ""
 
@@ -62,61 +63,61 @@ def test_nothing_but_names_travels_to_a_unit(place):
 def test_only_missing_runs_are_planned(place):
     specs = specs_of("standard,rsc,rcl-inf")
     records.save(record(specs[1]), PRESET)
-    assert planning.missing(specs, PRESET) == [specs[0], specs[2]]
+    assert plan.missing(specs, PRESET) == [specs[0], specs[2]]
 
 
 def test_a_record_of_another_run_or_a_broken_one_stops_everything(place):
     (spec,) = specs_of("rsc")
     path = records.save(record(spec), PRESET)
-    path.write_text(record(protocol.spec_for("rsc", 0, PRESET, "float32", epochs=3)).to_text())
+    path.write_text(record(paper.spec_for("rsc", 0, PRESET, "float32", epochs=3)).to_text())
     with pytest.raises(records.RecordError, match=r"seed-0\.json holds another run: epochs is 3 and \d+ is asked"):
-        planning.missing([spec], PRESET)
+        plan.missing([spec], PRESET)
     path.write_text(path.read_text()[:200])
     for specs in ([spec], specs_of("standard")):
         with pytest.raises(records.RecordError, match=r"rsc/seed-0\.json is no usable record"):
-            planning.missing(specs, PRESET)
+            plan.missing(specs, PRESET)
 
 
 def test_precisions_do_not_mix(place):
     records.save(record(*specs_of("rsc", precision="bfloat16")), PRESET)
-    with pytest.raises(planning.BatchError, match="bfloat16 precision and float32 would be added"):
-        planning.missing(specs_of("standard"), PRESET)
+    with pytest.raises(plan.BatchError, match="bfloat16 precision and float32 would be added"):
+        plan.missing(specs_of("standard"), PRESET)
 
 
 def test_shards_are_disjoint_and_together_the_whole(place):
-    whole = planning.plan(PRESET, seeds="0-2", precision="float32")
-    shards = [planning.plan(PRESET, seeds="0-2", precision="float32", shard=f"{i}/4") for i in range(4)]
+    whole = plan.plan(PRESET, seeds="0-2", precision="float32")
+    shards = [plan.plan(PRESET, seeds="0-2", precision="float32", shard=f"{i}/4") for i in range(4)]
     assert sorted(spec.key() for shard in shards for spec in shard) == sorted(spec.key() for spec in whole)
     assert {len(shard) for shard in shards} == {11, 12}
     for wrong in ("4/4", "1", "-1/2", "1/0", "a/b", "1/2/3"):
-        with pytest.raises(planning.BatchError, match="shard"):
-            planning.plan(PRESET, precision="float32", shard=wrong)
+        with pytest.raises(plan.BatchError, match="shard"):
+            plan.plan(PRESET, precision="float32", shard=wrong)
 
 
 def test_a_missing_notebook_is_said_before_work(place):
     (place.notebooks / "07_rsc.ipynb").unlink()
-    with pytest.raises(planning.BatchError, match=r"07_rsc\.ipynb is missing"):
+    with pytest.raises(plan.BatchError, match=r"07_rsc\.ipynb is missing"):
         units_of(place, "rsc")
 
 
 def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(place, monkeypatch):
     measured = []
-    monkeypatch.setattr(training, "estimate_seconds", lambda spec: measured.append(spec.method) or 100.0)
+    monkeypatch.setattr(engine, "estimate_seconds", lambda spec: measured.append(spec.method) or 100.0)
     cpu = torch.device("cpu")
-    here = {"device": planning.device_name(cpu), "threads": 1, "path": training.path_name(cpu)}
-    monkeypatch.setattr(training, "pick_device", lambda: cpu)
+    here = {"device": plan.device_name(cpu), "threads": 1, "path": engine.path_name(cpu)}
+    monkeypatch.setattr(engine, "pick_device", lambda: cpu)
     specs = specs_of("standard,rsc,rcl-m0.2,rcl-inf", "0-1")
     records.save(record(specs[0], environment=here, seconds=30.0), PRESET)
     records.save(record(specs[1], seconds=7.0), PRESET)  # another machine
-    seconds = planning.estimate(specs, records.load(PRESET))
+    seconds = plan.estimate(specs, records.load(PRESET))
     assert sorted(measured) == ["rcl", "rsc"]
     assert [seconds[spec.row] for spec in specs] == [30.0, 100.0, 100.0, 100.0] * 2
-    reading = protocol.spec_for("standard", 0, PRESET, "float32", row="standard+image_size=32", image_size=32)
-    assert planning.estimate([reading], records.load(PRESET)) == {"standard+image_size=32": 30.0}  # as its row
-    units = planning.plan_units(specs, PRESET, 10)
+    reading = paper.spec_for("standard", 0, PRESET, "float32", row="standard+image_size=32", image_size=32)
+    assert plan.estimate([reading], records.load(PRESET)) == {"standard+image_size=32": 30.0}  # as its row
+    units = plan.plan_units(specs, PRESET, 10)
     assert len(units) == 8
-    alone, two = (planning.makespan(units, seconds, jobs) for jobs in (1, 2))
-    assert alone == 660 + 8 * planning.OVERHEAD
+    alone, two = (plan.makespan(units, seconds, jobs) for jobs in (1, 2))
+    assert alone == 660 + 8 * plan.OVERHEAD
     assert alone / 2 <= two < alone
 
 
@@ -166,7 +167,7 @@ def test_a_unit_stops_after_the_training_cell(place):
     notebook["cells"][1]["metadata"]["tags"] = ["training"]
     notebook["cells"].append({**notebook["cells"][1], "id": "shows", "source": "1 / 0"})
     path.write_text(json.dumps(notebook))
-    outcomes, shown = run(planning.plan_units(specs_of("rsc", "0-1"), PRESET, 1, place.notebooks))
+    outcomes, shown = run(plan.plan_units(specs_of("rsc", "0-1"), PRESET, 1, place.notebooks))
     assert outcomes["rsc"].problem is None
     assert "[1/1] 07 rsc seeds 0,1  done in" in shown
     assert "\n      rsc seed 1  val 84.7 test 2" in shown
@@ -211,7 +212,7 @@ def test_without_notebooks_one_failed_training_does_not_stop_the_next(place, mon
             raise RuntimeError("no luck")
         records.save(record(specs[0]), preset)
 
-    monkeypatch.setattr(training, "train_missing", train)
+    monkeypatch.setattr(engine, "train_missing", train)
     specs = specs_of("standard,rsc")
     (place.folder / "specs.json").write_text(json.dumps([spec.to_json() for spec in specs]))
     expected = [str(records.record_path(PRESET, spec.row, 0)) for spec in specs]
@@ -242,8 +243,8 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def follow(tmp_path):
     runs = [(row, seed) for seed in (0, 1) for row in ("standard", "rsc")]
-    specs = [protocol.spec_for(*run, PRESET, "float32", epochs=16) for run in runs]
-    units = planning.plan_units(specs, PRESET, 10)
+    specs = [paper.spec_for(*run, PRESET, "float32", epochs=16) for run in runs]
+    units = plan.plan_units(specs, PRESET, 10)
 
     def make(stream):
         (tmp_path / "progress").mkdir()
@@ -305,9 +306,9 @@ def test_durations_are_words(seconds, exact, rough):
 
 
 def test_ten_thousand_units_are_planned_and_scheduled_in_seconds(place, tmp_path):
-    specs = protocol.plan(PRESET, rows="standard,rsc,jigsaw,rcl-inf", seeds="0-2499", precision="float32")
+    specs = paper.plan(PRESET, rows="standard,rsc,jigsaw,rcl-inf", seeds="0-2499", precision="float32")
     clock = time.monotonic()
-    units = planning.plan_units(specs, PRESET, 4000, place.notebooks)
+    units = plan.plan_units(specs, PRESET, 4000, place.notebooks)
     assert len(units) == 10_000
 
     class Instantly(ThreadPoolExecutor):

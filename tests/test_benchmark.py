@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose, ToTensor
 from torchvision.transforms.v2.functional import resize as torchvision_resize
 
-from mnistmp import benchmark, data
-from mnistmp.benchmark import PALETTE, TEST, TEST_COLOR
-from mnistmp.dataset import MNISTMP
+from mnistmp import data
+from mnistmp.data import palette
+from mnistmp.data.palette import PALETTE, TEST, TEST_COLOR
+from mnistmp.data.dataset import MNISTMP
 
 FROZEN_DIGITS = "ff29ea8e13a3838eb106806011074fde3fbf3432e5e7f490ab30eafbe34088ad"
 
@@ -27,7 +28,7 @@ def digits():
 
 
 def test_published_geometry():
-    facts = benchmark.check_geometry()
+    facts = palette.check_geometry()
     assert facts["on_sphere"] == 6 and facts["on_cube"] == 4
     assert sorted(round(d, 2) for d in facts["distances"]) == [0.5] * 6 + [0.87] * 4
     assert facts["tied_nearest"] == 6
@@ -37,22 +38,22 @@ def test_published_geometry():
     assert gap == pytest.approx(facts["smallest_gap"])
     assert facts["mean"] == pytest.approx([127.3 / 255] * 3)
     assert TEST_COLOR.tolist() == [127, 127, 127] and TEST_COLOR.dtype == torch.uint8
-    assert benchmark.check_geometry(PALETTE.numpy()) == benchmark.check_geometry(PALETTE.tolist()) == facts
+    assert palette.check_geometry(PALETTE.numpy()) == palette.check_geometry(PALETTE.tolist()) == facts
 
 
 def test_geometry_refuses_or_warns():
     alike = PALETTE.clone()
     alike[3] = alike[1] + torch.tensor([0, 20, 0], dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"classes 1 and 3 are only 0\.\d+ apart"):
-        benchmark.check_geometry(alike)
+        palette.check_geometry(alike)
     with pytest.warns(UserWarning, match="classes 1 and 3"):
-        facts = benchmark.check_geometry(alike, strict=False)
+        facts = palette.check_geometry(alike, strict=False)
     assert facts["closest_pair"] == (1, 3)
 
     near = PALETTE.clone()
     near[7] = TEST_COLOR  # at 0.5 from its neighbours, but it is the mean itself
     with pytest.raises(ValueError, match="the colour of class 7 is 0.* only 0 others are as near"):
-        benchmark.check_geometry(near)
+        palette.check_geometry(near)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,14 @@ def test_geometry_refuses_or_warns():
 )
 def test_not_a_palette(palette):
     with pytest.raises(ValueError, match="ten RGB colours of whole numbers"):
-        benchmark.check_geometry(palette, strict=False)
+        palette.check_geometry(palette, strict=False)
 
 
 # ---- colouring (Section 3.1) ----------------------------------------------------------------
 
 
 def test_color_table_is_the_rounded_product():
-    table = benchmark.color_table(PALETTE, TEST_COLOR)
+    table = palette.color_table(PALETTE, TEST_COLOR)
     assert table.shape == (11, 256, 3) and table.dtype == torch.uint8
     colors = np.vstack([PALETTE.numpy(), TEST_COLOR.numpy()]).astype(np.float64)
     expected = np.rint(np.arange(256)[None, :, None] / 255 * colors[:, None, :])
@@ -80,51 +81,51 @@ def test_color_table_is_the_rounded_product():
 @pytest.mark.parametrize("input_range, low", [("[0,1]", 0), ("[-1,1]", -1)])
 def test_color_batch(digits, dtype, input_range, low):
     grey, index = digits.test_images[:50], torch.arange(50) % 11
-    table = benchmark.input_table(benchmark.color_table(), input_range, dtype)
-    batch = benchmark.color_batch(grey, index, table)
+    table = palette.input_table(palette.color_table(), input_range, dtype)
+    batch = palette.color_batch(grey, index, table)
     assert batch.shape == (50, 3, 28, 28) and batch.dtype == dtype
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert batch.min() == low and batch.max() == 1
     for n in range(50):  # one image at a time, straight from the definition
-        pixels = (grey[n].double()[..., None] * benchmark.color_table()[index[n], 255].double() / 255).round()
+        pixels = (grey[n].double()[..., None] * palette.color_table()[index[n], 255].double() / 255).round()
         x = pixels.float() / 255
         expected = x if input_range == "[0,1]" else 2 * x - 1
         assert torch.equal(batch[n], expected.to(dtype).permute(2, 0, 1))
 
 
 def test_colorize(digits):
-    rgb = benchmark.colorize(digits.test_images[:20], digits.test_labels[:20])
+    rgb = palette.colorize(digits.test_images[:20], digits.test_labels[:20])
     assert rgb.dtype == torch.uint8 and rgb.shape == (20, 3, 28, 28)
     brightest = digits.test_images[:20].amax((1, 2)).double()[:, None] / 255
     assert torch.equal(rgb.amax((2, 3)), (PALETTE[digits.test_labels[:20]] * brightest).round())
     with pytest.raises(IndexError):
-        benchmark.colorize(digits.test_images[:1], torch.tensor([11]))
+        palette.colorize(digits.test_images[:1], torch.tensor([11]))
 
 
 def test_frozen_pixels(digits):
     """The coloured digits never change unnoticed: records made from other pixels would not be comparable."""
-    rgb = benchmark.colorize(digits.test_images, digits.test_labels).contiguous()
+    rgb = palette.colorize(digits.test_images, digits.test_labels).contiguous()
     assert hashlib.sha256(rgb.numpy().tobytes()).hexdigest() == FROZEN_DIGITS
 
 
 def test_unknown_input_range():
     with pytest.raises(ValueError, match="unknown input range"):
-        benchmark.input_table(benchmark.color_table(), "[0,255]")
+        palette.input_table(palette.color_table(), "[0,255]")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_color_batch_in_a_cuda_graph(digits):
-    table = benchmark.input_table(benchmark.color_table())
+    table = palette.input_table(palette.color_table())
     grey, index = digits.test_images[:64], torch.arange(64) % 11
     on_gpu = [tensor.cuda() for tensor in (torch.zeros_like(grey), torch.zeros_like(index), table)]
-    benchmark.color_batch(*on_gpu)  # warm up
+    palette.color_batch(*on_gpu)  # warm up
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        batch = benchmark.color_batch(*on_gpu)
+        batch = palette.color_batch(*on_gpu)
     on_gpu[0].copy_(grey), on_gpu[1].copy_(index)
     graph.replay()
-    assert torch.equal(batch.cpu(), benchmark.color_batch(grey, index, table))
+    assert torch.equal(batch.cpu(), palette.color_batch(grey, index, table))
 
 
 # ---- sizes ----------------------------------------------------------------------------------
@@ -132,23 +133,23 @@ def test_color_batch_in_a_cuda_graph(digits):
 
 def test_resize(digits):
     images = digits.test_images[:40]
-    assert benchmark.resize(images) is images
-    padded = benchmark.resize(images, 32, "pad")
+    assert palette.resize(images) is images
+    padded = palette.resize(images, 32, "pad")
     assert torch.equal(padded[:, 2:30, 2:30], images) and padded.long().sum() == images.long().sum()
-    larger = benchmark.resize(images, 32)
+    larger = palette.resize(images, 32)
     theirs = torchvision_resize(images[:, None].float(), [32, 32], antialias=True)[:, 0]
     assert larger.dtype == torch.uint8 and (larger - theirs).abs().max() < 0.51
     with pytest.raises(ValueError, match="choose 28 or 32"):
-        benchmark.resize(images, 30)
+        palette.resize(images, 30)
     with pytest.raises(ValueError, match="choose bilinear or pad"):
-        benchmark.resize(images, 32, "nearest")
+        palette.resize(images, 32, "nearest")
 
 
 # ---- the Dataset ----------------------------------------------------------------------------
 
 
 def test_splits(digits):
-    train, val, test = (MNISTMP(split=split, dataset="digits") for split in benchmark.SPLITS)
+    train, val, test = (MNISTMP(split=split, dataset="digits") for split in palette.SPLITS)
     assert torch.equal(train.images, digits.train_images) and torch.equal(train.targets, digits.train_labels)
     assert torch.equal(val.images, test.images) and torch.equal(val.images, digits.test_images)
     assert torch.equal(val.targets, test.targets)
@@ -157,7 +158,7 @@ def test_splits(digits):
     assert torch.equal(test.colors, TEST_COLOR.expand(360, 3))
 
 
-@pytest.mark.parametrize("split", benchmark.SPLITS)
+@pytest.mark.parametrize("split", palette.SPLITS)
 def test_items_are_rgb_pictures_in_the_digits_colour(split):
     dataset = MNISTMP(split=split, dataset="digits")
     for index in (0, 7, len(dataset) - 1, -1):
@@ -177,13 +178,13 @@ def test_items_are_rgb_pictures_in_the_digits_colour(split):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_dataloader_equals_the_fast_path(split, workers):
     dataset = MNISTMP(split=split, transform=ToTensor(), dataset="digits")
-    unit, signed = (benchmark.input_table(dataset.table, name) for name in ("[0,1]", "[-1,1]"))
+    unit, signed = (palette.input_table(dataset.table, name) for name in ("[0,1]", "[-1,1]"))
     start = 0
     for images, targets in DataLoader(dataset, batch_size=128, num_workers=workers):
         here = slice(start, start + len(images))
         grey, index = dataset.images[here], dataset.color_index[here]
-        assert torch.equal(images, benchmark.color_batch(grey, index, unit))
-        assert torch.equal(2 * images - 1, benchmark.color_batch(grey, index, signed))
+        assert torch.equal(images, palette.color_batch(grey, index, unit))
+        assert torch.equal(2 * images - 1, palette.color_batch(grey, index, signed))
         assert torch.equal(targets, dataset.targets[here])
         start += len(images)
     assert start == len(dataset)
@@ -222,4 +223,4 @@ def test_own_palette():
         MNISTMP(palette=bad, dataset="digits")
     with pytest.warns(UserWarning, match="classes 0 and 4"):
         test = MNISTMP(split="test", palette=bad, dataset="digits", check="warn")
-    assert torch.equal(test.colors[0], benchmark.mean_color(bad))
+    assert torch.equal(test.colors[0], palette.mean_color(bad))

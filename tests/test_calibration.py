@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from mnistmp import calibration, protocol, readings, records
-from mnistmp.readings import DEFAULT, READINGS, Reading
+from mnistmp import paper, records
+from mnistmp.results import calibration, readings
+from mnistmp.results.readings import DEFAULT, READINGS, Reading
 from mnistmp.records import RunRecord
 
 # What every target of the paper is, for a reading that fits perfectly; the early stop comes first.
@@ -49,7 +50,7 @@ def test_the_study_is_the_grid_and_the_default_reading_is_table_2():
     assert len(specs) == 2 * (2 * 12 + 2 * 4) == len({(spec.row, spec.seed) for spec in specs})
     assert len({spec.key() for spec in specs}) == len(specs)
     for row in readings.ROWS:
-        assert DEFAULT.spec(row, 1) == protocol.spec_for(row, 1) in specs
+        assert DEFAULT.spec(row, 1) == paper.spec_for(row, 1) in specs
     odd = Reading(32, "[0,1]", "batch").spec("rcl-inf", 0)
     assert odd.row == "rcl-inf+size=32+range=0..1+scaling=batch"
     assert (odd.image_size, odd.resize, odd.input_range, odd.options["scaling"]) == (32, "bilinear", "[0,1]", "batch")
@@ -152,7 +153,7 @@ def test_runs_that_never_stop_count_with_their_best_epoch():
 
 
 def test_the_command_takes_over_trains_scores_and_writes(results, capsys):
-    own = protocol.spec_for("rcl-inf", 0)
+    own = paper.spec_for("rcl-inf", 0)
     records.save(record(own, [9611]), "paper")
     asked = []
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mnistmp import claims, protocol, records
-from mnistmp.claims import FAILS, HOLDS, OPEN, Claim
+from mnistmp import paper, records
+from mnistmp.results import claims
+from mnistmp.results.claims import FAILS, HOLDS, OPEN, Claim
 
 SYNTHETIC = Path(__file__).parent / "data" / "synthetic"
 PAIR = (("standard", "dropout"),)
@@ -98,7 +99,7 @@ def test_claims_name_rows_of_table2_once():
     for claim in claims.CLAIMS:
         place = 2 if claim.split == "test" else 0
         for higher, lower in claim.pairs:
-            paper = protocol.row(higher).paper[place] - protocol.row(lower).paper[place]
+            paper = paper.row(higher).paper[place] - paper.row(lower).paper[place]
             # Each claim is true of the paper's own numbers.
             assert 0 < paper and (not claim.within or paper < claim.within), (claim.text, higher, lower)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mnistmp import batch, cli, data, notebooks, paths, planning, protocol, records, training, unit
-from mnistmp.attempts import Outcome
-from mnistmp.progress import about
+from mnistmp import cli, data, engine, paper, paths, records
+from mnistmp.sweep import batch, notebooks, plan, unit
+from mnistmp.sweep.attempts import Outcome
+from mnistmp.sweep.progress import about
 from stub_runs import record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,10 +28,10 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
     (tmp_path / "notebooks").mkdir()
-    for name in ("01_dataset", *sorted({row.notebook for row in protocol.TABLE2})):
+    for name in ("01_dataset", *sorted({row.notebook for row in paper.TABLE2})):
         (tmp_path / f"notebooks/{name}.ipynb").write_text("{}")
     monkeypatch.setattr(paths, "notebooks", lambda: tmp_path / "notebooks")
-    monkeypatch.setattr(training, "estimate_seconds", lambda spec: 100.0)
+    monkeypatch.setattr(engine, "estimate_seconds", lambda spec: 100.0)
     return tmp_path
 
 
@@ -108,7 +109,7 @@ def test_a_truncated_record(place, started, capsys):
 
 def test_a_record_of_another_spec(place, started, capsys):
     path = records.save(record(*specs_of("rsc")), "digits")
-    path.write_text(record(protocol.spec_for("rsc", 0, "digits", "float32", learning_rate=0.5)).to_text())
+    path.write_text(record(paper.spec_for("rsc", 0, "digits", "float32", learning_rate=0.5)).to_text())
     sentence = refused(capsys, started, "reproduce", "--rows", "rsc")
     assert "learning_rate is 0.5 and 0.005 is asked" in sentence
 
@@ -162,7 +163,7 @@ def test_a_missing_notebook(place, started, capsys):
 
 
 def test_a_table_of_nothing(place, started, capsys):
-    records.save(record(protocol.spec_for("rsc", 0, "quick", "float32"), val_total=10_000, test_total=10_000), "quick")
+    records.save(record(paper.spec_for("rsc", 0, "quick", "float32"), val_total=10_000, test_total=10_000), "quick")
     sentence = refused(capsys, started, "table")
     assert sentence == ("mnistmp: Preset digits has no records yet; run mnistmp reproduce --preset digits, "
                         "or choose --preset quick.\n")  # fmt: skip
@@ -229,12 +230,12 @@ def test_a_failed_unit_is_exit_1_with_the_notebook_to_open(place, capsys, monkey
 
 
 def test_a_disk_that_is_full_after_the_training_is_exit_1(place, started, capsys, monkeypatch):
-    from mnistmp import report
+    from mnistmp.results import table2
 
     def full(*_):
-        raise report.ReportError("table2.md cannot be written (No space left on device).")
+        raise table2.ReportError("table2.md cannot be written (No space left on device).")
 
-    monkeypatch.setattr(report, "write", full)
+    monkeypatch.setattr(table2, "write", full)
     assert cli.main(["reproduce", "--rows", "rsc", "--seeds", "0"]) == 1
     assert "The table could not be written: table2.md" in capsys.readouterr().out
 
@@ -261,7 +262,7 @@ def test_the_studies_have_a_dry_run_too(place, started, capsys, command, runs, l
     *each, opening, total = capsys.readouterr().out.splitlines()
     assert len(each) == runs and f"{label}  about 2 min" in each
     assert opening == f"0 of {runs} trainings recorded, {runs} to do."
-    assert total == f"{about(-(-runs // 2) * (100 + planning.OVERHEAD)).capitalize()} in all, for the training."
+    assert total == f"{about(-(-runs // 2) * (100 + plan.OVERHEAD)).capitalize()} in all, for the training."
     assert started == [] and not (place / "results").exists()
 
 
@@ -286,10 +287,10 @@ def test_status_counts_and_names_what_is_broken(place, capsys):
 def test_default_jobs_follow_the_processors_this_process_may_use(monkeypatch):
     import torch
 
-    monkeypatch.setattr(training, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(engine, "pick_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5}, raising=False)
     assert batch.default_jobs() == 3
-    monkeypatch.setattr(training, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(engine, "pick_device", lambda: torch.device("cuda"))
     assert batch.default_jobs() == 1
 
 
@@ -348,7 +349,7 @@ def test_made_from_is_strict_json(place, started):
 
 
 def test_planning_errors_are_ours():
-    assert cli._sentence(planning.BatchError("x.")) == "x."
+    assert cli._sentence(plan.BatchError("x.")) == "x."
     assert cli._sentence(FileNotFoundError(2, "No such file", "/a/b")) == "/a/b: No such file."
     assert cli._sentence(OSError(28, "No space left on device")) == "No space left on device."
     assert cli._sentence(KeyError("x")) is None

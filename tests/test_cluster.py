@@ -14,8 +14,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from mnistmp import attempts, batch, cli, cluster, environment, paths, planning, records, reproduce
-from mnistmp.attempts import Outcome
+from mnistmp import cli, paths, records
+from mnistmp.records import provenance
+from mnistmp.sweep import attempts, batch, cluster, plan, reproduce
+from mnistmp.sweep.attempts import Outcome
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
@@ -52,7 +54,7 @@ def left_running(place):
     found = []
     for process in processes_in(place.folder):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if {"mnistmp.unit", "ipykernel_launcher"} & set(process.cmdline()):
+            if {"mnistmp.sweep.unit", "ipykernel_launcher"} & set(process.cmdline()):
                 found.append(process)
     return found
 
@@ -100,14 +102,14 @@ def test_a_scheduler_that_does_not_answer(place, capsys, monkeypatch, server):
 
 
 def test_jobs_are_no_matter_of_a_cluster(place):
-    with pytest.raises(planning.BatchError, match="--jobs is for this machine"):
+    with pytest.raises(plan.BatchError, match="--jobs is for this machine"):
         reproduce.prepare(PRESET, jobs=2, executor=object())
 
 
 def test_a_worker_that_sees_another_folder_or_has_other_code(place, monkeypatch):
     monkeypatch.setattr(cluster, "VISIBLE", 0.0)
     (unit,) = units_of(place, "rsc")
-    code, done = environment.code_version(), Outcome(unit, results=("done",))
+    code, done = provenance.code_version(), Outcome(unit, results=("done",))
 
     def begin(code, folder):
         return cluster._begin(code, lambda *_: done, unit, "batch", str(folder / "0.jsonl"), {})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mnistmp import cli, data, paths, protocol
+from mnistmp import cli, data, paper, paths
 from mnistmp.doctor import machine, probe, software
 from mnistmp.doctor.finding import Finding
 
@@ -128,7 +128,7 @@ def test_steps_that_raise_are_findings(monkeypatch, capsys):
 
 
 def test_compiled_pieces(monkeypatch):
-    from mnistmp import kernels
+    from mnistmp.fast import kernels
 
     monkeypatch.delenv("MNISTMP_KERNELS", raising=False)
     monkeypatch.setattr(kernels, "in_use", lambda: "torch")
@@ -142,7 +142,7 @@ def test_compiled_pieces(monkeypatch):
 
 
 def test_precision_that_will_be_used(monkeypatch, tmp_path):
-    from mnistmp import machine as precisions
+    from mnistmp.engine import device as precisions
 
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
@@ -152,7 +152,7 @@ def test_precision_that_will_be_used(monkeypatch, tmp_path):
     assert "so paper takes much longer" in text and "--precision float32" in remedy
     monkeypatch.setattr(precisions, "native_bfloat16", lambda device=None: True)
     assert probe._precision()[1].startswith("digits bfloat16, quick bfloat16, paper bfloat16 (")
-    assert list(protocol.PRESETS) == ["digits", "quick", "paper"]
+    assert list(paper.PRESETS) == ["digits", "quick", "paper"]
 
 
 def test_gpus(monkeypatch, capsys):

@@ -5,8 +5,9 @@ import os
 import pytest
 import torchvision
 
-from mnistmp import batch, cli, data, records
-from mnistmp.attempts import Outcome
+from mnistmp import cli, data, records
+from mnistmp.sweep import batch
+from mnistmp.sweep.attempts import Outcome
 from stub_runs import record
 from stub_sweep import place  # noqa: F401
 from test_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, use_tiny_sums, write

@@ -14,7 +14,8 @@ import time
 import psutil
 import pytest
 
-from mnistmp import cli, planning, records
+from mnistmp import cli, records
+from mnistmp.sweep import plan
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import ROOT, Forked, finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
@@ -151,11 +152,11 @@ def test_each_fault_stays_alone_and_the_same_command_finishes_the_rest(place, le
 
     assert ledger.look() == 2
     place.fault.clear()
-    missing = planning.missing(specs_of(rows), PRESET)
+    missing = plan.missing(specs_of(rows), PRESET)
     assert {spec.row for spec in missing} == set(rows.split(",")) - {"standard", "rsc"}
-    outcomes, _ = run(planning.plan_units(missing, PRESET, 10, place.notebooks))
+    outcomes, _ = run(plan.plan_units(missing, PRESET, 10, place.notebooks))
     assert all(outcome.problem is None for outcome in outcomes.values())
-    assert ledger.look() == 7 and planning.missing(specs_of(rows), PRESET) == []
+    assert ledger.look() == 7 and plan.missing(specs_of(rows), PRESET) == []
     for fault, row in (
         ("a cell raises an exception", "dropout"), ("sys.exit in a notebook", "jigsaw"),
         ("a kernel kills itself", "reconstruction"), ("a kernel kills its unit", "spectral-decoupling"),
@@ -165,7 +166,7 @@ def test_each_fault_stays_alone_and_the_same_command_finishes_the_rest(place, le
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim, program", [("a kernel", "ipykernel_launcher"), ("a unit's process", "mnistmp.unit")])
+@pytest.mark.parametrize("victim, program", [("a kernel", "ipykernel_launcher"), ("a unit's process", "mnistmp.sweep.unit")])
 def test_killed_again_and_again_it_is_done_in_the_end(place, ledger, fault_table, victim, program):
     chance, rows = random.Random(), "standard,rsc,jigsaw"
     for row in rows.split(","):
@@ -185,8 +186,8 @@ def test_killed_again_and_again_it_is_done_in_the_end(place, ledger, fault_table
     murderer = threading.Thread(target=murder, daemon=True)
     murderer.start()
     try:
-        while missing := planning.missing(specs_of(rows), PRESET):
-            outcomes, shown = run(planning.plan_units(missing, PRESET, 10, place.notebooks))
+        while missing := plan.missing(specs_of(rows), PRESET):
+            outcomes, shown = run(plan.plan_units(missing, PRESET, 10, place.notebooks))
             problems |= {outcome.problem for outcome in outcomes.values()} - {None}
             assert "Traceback" not in shown
             ledger.look()
@@ -295,7 +296,7 @@ def test_a_sweep_killed_at_20_random_moments_ends_as_if_nothing_had_happened(pla
 # Real trainings, of one epoch each.
 SHORT = """
 import dataclasses, sys
-from mnistmp import cli, protocol
+from mnistmp import cli, paper
 digits = protocol.PRESETS["digits"]
 protocol.PRESETS["digits"] = dataclasses.replace(digits, fields={**digits.fields, "epochs": 1})
 sys.exit(cli.main(sys.argv[1:]))

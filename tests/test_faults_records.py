@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from mnistmp import batch, cli, paths, protocol, records
-from mnistmp.attempts import Outcome
+from mnistmp import cli, paper, paths, records
+from mnistmp.sweep import batch
+from mnistmp.sweep.attempts import Outcome
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import ROOT, Forked, place, quick, start  # noqa: F401
 from test_faults_kills import SHORT
@@ -56,7 +57,7 @@ def faster(text):
 
 
 def other_run(text):
-    return record(protocol.spec_for("standard-original", 0, PRESET, "float32", learning_rate=0.5)).to_text()
+    return record(paper.spec_for("standard-original", 0, PRESET, "float32", learning_rate=0.5)).to_text()
 
 
 SPOILED = [

@@ -21,7 +21,8 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from mnistmp import benchmark, figures, losses, protocol, selection
+from mnistmp import figures, losses, paper, selection
+from mnistmp.data import palette
 from mnistmp.figures import geometry, style
 
 
@@ -31,7 +32,7 @@ TESTS = Path(__file__).resolve().parent
 def history(seeds=3, epochs=10, rows=None):
     random = np.random.default_rng(0)
     lines = []
-    for row in protocol.trainings(rows or "all"):
+    for row in paper.trainings(rows or "all"):
         for seed, epoch in itertools.product(range(seeds), range(1, epochs + 1)):
             val = row.paper[0] - 20 * math.exp(-epoch) + random.normal(0, 0.05)
             test = np.clip(row.paper[2] + random.normal(0, 5), 0, 100)
@@ -42,7 +43,7 @@ def history(seeds=3, epochs=10, rows=None):
 def table2(n=10, missing=()):
     random = np.random.default_rng(0)
     lines = []
-    for row in protocol.TABLE2:
+    for row in paper.TABLE2:
         count, (val, val_std, test, test_std) = 0 if row.id in missing else n, row.paper
         known, spread = (0 if count else math.nan), (1 if count > 1 else math.nan)
         ours = (
@@ -67,9 +68,9 @@ def digits(count=60):
     random = np.random.default_rng(0)
     images, labels = torch.tensor(random.integers(0, 256, (count, 28, 28)), dtype=torch.uint8), torch.arange(count) % 10
     return (
-        benchmark.colorize(images, labels),
+        palette.colorize(images, labels),
         labels,
-        benchmark.colorize(images, torch.full_like(labels, benchmark.TEST)),
+        palette.colorize(images, torch.full_like(labels, palette.TEST)),
         labels,
     )
 
@@ -294,14 +295,14 @@ def test_image_grid_names_rows_and_columns_and_refuses_what_does_not_fit():
 def test_palette_cube_shows_the_palette():
     axes = figures.palette_cube().axes[0]
     points = np.stack(axes.collections[-1]._offsets3d, 1)
-    assert np.allclose(points[:10], benchmark.PALETTE.numpy() / 255) and np.allclose(points[10], 127 / 255)
+    assert np.allclose(points[:10], palette.PALETTE.numpy() / 255) and np.allclose(points[10], 127 / 255)
     image = pixels(axes.figure)
-    for color in [*benchmark.PALETTE.tolist(), [127, 127, 127]]:
+    for color in [*palette.PALETTE.tolist(), [127, 127, 127]]:
         assert (image == color).all(2).sum() > 200
     distance = np.linalg.norm(points[:10] - points[10], axis=1)
     assert (abs(distance - 0.5) < 0.01).sum() == 6
     assert [text.get_text() for text in axes.texts if text.get_text().isdigit()] == list("0123456789")
-    other = benchmark.PALETTE.flip(0)
+    other = palette.PALETTE.flip(0)
     assert np.allclose(
         np.stack(figures.palette_cube(other).axes[0].collections[-1]._offsets3d, 1)[:10], other.numpy() / 255
     )

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mnistmp import graph, kernels, protocol, training
-from mnistmp.splits import Splits
+from mnistmp import engine, paper
+from mnistmp.engine import cuda_graph
+from mnistmp.fast import kernels
+from mnistmp.engine.splits import Splits
 
 CPU = torch.device("cpu")
-BY_METHOD = {protocol.row(row.id).method: row.id for row in protocol.trainings("all")}
+BY_METHOD = {paper.row(row.id).method: row.id for row in paper.trainings("all")}
 
 
 @pytest.fixture(autouse=True)
@@ -24,21 +26,21 @@ def plain_torch(monkeypatch):
 
 
 def rehearse(step, generator):
-    """As `graph.as_graph` does: warm up, then one more step, which a capture would only note down."""
-    for _ in range(graph.WARM_UP):
+    """As `cuda_graph.as_graph` does: warm up, then one more step, which a capture would only note down."""
+    for _ in range(cuda_graph.WARM_UP):
         step()
     return step
 
 
 def parts(row, precision="bfloat16", batch_size=96, **options):
-    spec = protocol.spec_for(row, 0, "digits", precision, batch_size=batch_size, **options)
-    splits, method = Splits(spec, CPU), training.build(spec, CPU)
-    return method, training.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay), splits
+    spec = paper.spec_for(row, 0, "digits", precision, batch_size=batch_size, **options)
+    splits, method = Splits(spec, CPU), engine.build(spec, CPU)
+    return method, engine.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay), splits
 
 
 def some_batches(splits):
     """The first two and the last, smaller one of an epoch."""
-    order = list(splits.train_order(training.generator(0, "order")))
+    order = list(splits.train_order(engine.generator(0, "order")))
     assert splits.batch_sizes() == [len(order[0]), len(order[-1])] and len(order[-1]) < len(order[0])
     return [order[0], order[1], order[-1]]
 
@@ -52,11 +54,11 @@ def test_recorded_steps_equal_eager_ones(row, precision):
         method, optimizer, splits = parts(row, precision)
         batches = some_batches(splits)
         if recorded:
-            steps = graph.recorded(method, optimizer, splits, rehearse)
+            steps = cuda_graph.recorded(method, optimizer, splits, rehearse)
             epochs = [steps.epoch(batches), steps.epoch(batches[:1])]
         else:
             epochs = [
-                training.train_epoch(method, optimizer, (splits.batch("train", index) for index in some))
+                engine.train_epoch(method, optimizer, (splits.batch("train", index) for index in some))
                 for some in (batches, batches[:1])
             ]
         results.append((epochs, optimizer.weights, method.generator.get_state()))
@@ -69,7 +71,7 @@ def test_recorded_steps_equal_eager_ones(row, precision):
 def test_recording_moves_nothing_in_memory():
     method, optimizer, splits = parts("dropout")
     before = [p.data_ptr() for p in itertools.chain(optimizer.weights, method.parameters())]
-    steps = graph.recorded(method, optimizer, splits, rehearse)
+    steps = cuda_graph.recorded(method, optimizer, splits, rehearse)
     steps.epoch(some_batches(splits))
     assert before == [p.data_ptr() for p in itertools.chain(optimizer.weights, method.parameters())]
 
@@ -84,21 +86,21 @@ def test_a_step_that_cannot_be_captured_is_run_piece_by_piece():
     with pytest.warns(
         UserWarning, match=r"Dropout cannot be captured .*\(operation not permitted when stream is capturing\)"
     ):
-        assert graph.recorded(method, optimizer, splits, refuse) is None
+        assert cuda_graph.recorded(method, optimizer, splits, refuse) is None
     assert all(torch.equal(a, b) for a, b in zip(before[0], optimizer.weights))
     assert torch.equal(before[1], method.generator.get_state())
 
 
 def test_a_cpu_records_nothing():
-    assert graph.recorded(*parts("standard")) is None
+    assert cuda_graph.recorded(*parts("standard")) is None
 
 
 def test_fit_with_recorded_steps_gives_the_same_record(monkeypatch):
-    spec = protocol.spec_for("rcl-inf", 0, "digits", "bfloat16", epochs=1, batch_size=96)
-    eager = training.fit(spec)
-    plain = graph.recorded
-    monkeypatch.setattr(graph, "recorded", lambda *parts: plain(*parts, record=rehearse))
-    ours = training.fit(spec)
+    spec = paper.spec_for("rcl-inf", 0, "digits", "bfloat16", epochs=1, batch_size=96)
+    eager = engine.fit(spec)
+    plain = cuda_graph.recorded
+    monkeypatch.setattr(cuda_graph, "recorded", lambda *parts: plain(*parts, record=rehearse))
+    ours = engine.fit(spec)
     assert ours.environment["path"] == "cpu-graph" and eager.environment["path"] == "cpu-off"
     for entry in (*ours.history, *eager.history):
         entry.pop("seconds")
@@ -121,7 +123,7 @@ class NoWaiting(TorchDispatchMode):
 def test_every_step_can_be_part_of_a_graph(row):
     method, optimizer, splits = parts(row)
     with NoWaiting():
-        graph.recorded(method, optimizer, splits, graph.eagerly)
+        cuda_graph.recorded(method, optimizer, splits, cuda_graph.eagerly)
 
 
 def test_what_a_graph_refuses_is_noticed():

@@ -14,22 +14,13 @@ import torch
 from PIL import Image
 
 from browser import Browser, needs_chromium
-from mnistmp import (
-    benchmark,
-    cli,
-    figures,
-    interactive,
-    latent,
-    paths,
-    planning,
-    protocol,
-    records,
-    reproduce,
-    training,
-)
+from mnistmp import cli, engine, figures, latent, paper, paths, records
+from mnistmp.data import palette
+from mnistmp.figures import interactive
+from mnistmp.sweep import plan, reproduce
 from mnistmp.latent import embedding as work
 from mnistmp.latent import file, panels, picture
-from mnistmp.notebooks import NotebookError
+from mnistmp.sweep.notebooks import NotebookError
 from test_batch import record as stub_record
 
 PRESET = "digits"
@@ -42,13 +33,13 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
     fields = {"dataset": "digits", "epochs": 1}
-    short = dataclasses.replace(protocol.PRESETS[PRESET], precision="float32", fields=fields)
-    monkeypatch.setitem(protocol.PRESETS, PRESET, short)
+    short = dataclasses.replace(paper.PRESETS[PRESET], precision="float32", fields=fields)
+    monkeypatch.setitem(paper.PRESETS, PRESET, short)
     return tmp_path
 
 
 def spec_of(row="standard", seed=0):
-    return protocol.spec_for(row, seed, PRESET, "float32")
+    return paper.spec_for(row, seed, PRESET, "float32")
 
 
 def embedding(view=latent.PANELS[0], count=40, seed=0, **changes):
@@ -67,7 +58,7 @@ def embedding(view=latent.PANELS[0], count=40, seed=0, **changes):
 
 def test_panels_are_the_papers():
     assert [view.letter for view in latent.PANELS] == list("abcdef")
-    assert {view.row for view in latent.PANELS} <= {row.id for row in protocol.trainings()}
+    assert {view.row for view in latent.PANELS} <= {row.id for row in paper.trainings()}
     assert [(view.row, view.split) for view in latent.PANELS[::5]] == [("standard", "val"), ("rcl-inf", "test")]
 
 
@@ -242,8 +233,8 @@ def test_nothing_wrong_is_written(place):
 
 def test_what_is_missing_is_computed_once_and_compared_with_the_record(place, monkeypatch):
     monkeypatch.setattr(work, "tsne", lambda features, seed: features[:, :2])
-    trained = training.fit_selected(spec_of(), device="cpu")  # once: training again would give the same
-    monkeypatch.setattr(training, "fit_selected", lambda spec, device: trained)
+    trained = engine.fit_selected(spec_of(), device="cpu")  # once: training again would give the same
+    monkeypatch.setattr(engine, "fit_selected", lambda spec, device: trained)
     said, views = [], latent.PANELS[:2]
     written = latent.compute(PRESET, views=views, progress=said.append)
     assert [path.name for path in written] == ["standard-val-seed-0.npz", "standard-test-seed-0.npz"]
@@ -298,23 +289,23 @@ def test_a_training_that_diverges_is_recorded_and_named(place, monkeypatch, reco
         records.save(stub_record(spec), PRESET)
 
     def diverge(spec, device):
-        raise training.Diverged(lost)
+        raise engine.Diverged(lost)
 
-    monkeypatch.setattr(training, "fit_selected", diverge)
+    monkeypatch.setattr(engine, "fit_selected", diverge)
     with pytest.raises(latent.LatentError, match="rcl-inf seed 0 diverged in epoch 1; there is no network"):
         latent.compute(PRESET, 0, latent.PANELS[-1:])
     assert records.find(spec, PRESET).status == ("done" if recorded else "diverged")
 
 
 def test_features_of_half_precision_are_stored_in_full(place):
-    from mnistmp.splits import Splits
+    from mnistmp.engine.splits import Splits
 
     spec = dataclasses.replace(spec_of(), precision="bfloat16")
-    network, splits = training.build(spec, torch.device("cpu")), Splits(spec, torch.device("cpu"))
+    network, splits = engine.build(spec, torch.device("cpu")), Splits(spec, torch.device("cpu"))
     features, labels, predicted = latent.outputs(network, splits, "test")
     assert features.dtype == np.float32 and features.shape == (360, 2048)
     assert labels.dtype == predicted.dtype == np.uint8
-    assert (labels == predicted).sum() == training.count_correct(network, splits, "test")
+    assert (labels == predicted).sum() == engine.count_correct(network, splits, "test")
 
 
 # ---- the batch ----
@@ -323,7 +314,7 @@ def test_features_of_half_precision_are_stored_in_full(place):
 def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, monkeypatch, capsys):
     folder = place / "notebooks"
     folder.mkdir()
-    specs = protocol.plan(PRESET, seeds="0-1", precision="float32")
+    specs = paper.plan(PRESET, seeds="0-1", precision="float32")
     assert reproduce._figure3(PRESET, specs, folder) == []  # no notebook of it
     with pytest.raises(NotebookError):
         latent.units(PRESET, 0, folder)
@@ -336,7 +327,7 @@ def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, mo
     assert all(",".join(spec.row for spec in unit.specs) == unit.rows for unit in made)
     assert all(unit.notebook.endswith("09_latent_space.ipynb") for unit in made)
     with monkeypatch.context() as long:  # as minutes each are
-        long.setattr(planning, "most_per_unit", lambda specs: 1)
+        long.setattr(plan, "most_per_unit", lambda specs: 1)
         alone = [unit.name for unit in reproduce._figure3(PRESET, specs, folder)]
     assert alone == [f"09-{row}-seed-0" for row in ("standard", "standard-original", "rcl-m0.9", "rcl-inf")]
     assert reproduce._figure3(PRESET, [spec for spec in specs if spec.row != "rcl-inf"], folder) == []
@@ -349,7 +340,7 @@ def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, mo
 
 
 def test_what_figure_3_shows_is_trained_once_for_both(place):
-    recorded = protocol.plan(PRESET, "rcl-inf", "0", "float32")[0]
+    recorded = paper.plan(PRESET, "rcl-inf", "0", "float32")[0]
     records.save(stub_record(recorded), PRESET)
     job = reproduce.prepare(PRESET, seeds="0-1", precision="float32", folder=paths.notebooks())
     assert [unit.rows for unit in job.units[:2]] == ["standard,standard-original", "rcl-m0.9"]
@@ -388,7 +379,7 @@ def test_the_page_holds_what_was_given_and_nothing_from_elsewhere():
     assert content["classes"] == list(figures.CLASSES)
     first, second = content["panels"]
     assert first["title"] == title and (first["letter"], second["letter"]) == ("a", "b")
-    assert first["colors"] == benchmark.PALETTE.tolist() and second["colors"] == [[127, 127, 127]] * 10
+    assert first["colors"] == palette.PALETTE.tolist() and second["colors"] == [[127, 127, 127]] * 10
     assert first["index"] is None
     places = np.frombuffer(base64.b64decode(first["xy"]), "<u2").reshape(-1, 2).astype(float)
     assert places.min() > 0 and places.max() < 65535
@@ -468,7 +459,7 @@ def test_the_page_works_in_a_browser(tmp_path):
     label, predicted = made[1].labels[7], made[1].predicted[7]
     assert found["tip"] == f"class {label}; predicted {predicted}, wrong"
     assert found["which"] == f"Digit 7 of the test set, class {label}; predicted as"
-    seen = benchmark.colorize(images[7:8], torch.tensor([benchmark.TEST]))[0, 0]
+    seen = palette.colorize(images[7:8], torch.tensor([palette.TEST]))[0, 0]
     assert found["picture"] == ",".join(map(str, seen.flatten().tolist()))  # as the network saw it, level by level
     assert (found["left"], found["shown"], found["ink"]) == ("true", "1", "true")
     assert re.fullmatch(r"Digit \d+, class \d, predicted \d, (right|wrong)", found["spoken"])

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from mnistmp import benchmark, figures
+from mnistmp import figures
+from mnistmp.data import palette
 
 
 def test_confusion_shows_the_shares_of_each_true_class():
@@ -31,10 +32,10 @@ def test_confusion_refuses_what_does_not_fit(groups):
 
 def test_color_distances_stand_where_the_colours_are():
     figure = figures.color_distances(
-        {"mean": (benchmark.TEST_COLOR, benchmark.PALETTE), "white": ((255, 255, 255), benchmark.PALETTE)}
+        {"mean": (palette.TEST_COLOR, palette.PALETTE), "white": ((255, 255, 255), palette.PALETTE)}
     )
     (axes,) = figure.axes
-    gaps = (benchmark.PALETTE.double() - benchmark.TEST_COLOR.double()).norm(dim=1) / 255
+    gaps = (palette.PALETTE.double() - palette.TEST_COLOR.double()).norm(dim=1) / 255
     drawn = {text.get_text(): text.get_position() for text in axes.texts[:10]}
     for label in range(10):
         assert drawn[str(label)][0] == pytest.approx(float(gaps[label]))

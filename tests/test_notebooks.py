@@ -13,8 +13,8 @@ import nbformat
 import papermill
 import pytest
 
-from mnistmp import protocol
-from mnistmp.notebooks import KERNEL, clean_notebook
+from mnistmp import paper
+from mnistmp.sweep.notebooks import KERNEL, clean_notebook
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -34,7 +34,7 @@ IMAGES = {
     "11_your_method": 0,
 }
 NAMES = sorted(IMAGES)
-TRAINING = sorted({row.notebook for row in protocol.TABLE2})
+TRAINING = sorted({row.notebook for row in paper.TABLE2})
 
 CODE_CELLS, CELL_LINES, MEDIAN_LINES, LINE_LENGTH, FUNCTION_LINES = 18, 25, 8, 120, 6
 BYTES = 500_000

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mnistmp import batch, cli, methods, paths, planning, protocol, records, training
+from mnistmp import cli, engine, methods, paper, paths, records
+from mnistmp.sweep import batch, plan
 from mnistmp.methods.base import _options
 from mnistmp.records import RecordError, RunRecord
 from mnistmp.spec import _CHOICES, RunSpec, SpecError
@@ -113,22 +114,22 @@ def test_papermill_hands_the_same_run_to_a_notebook_that_stays_strict_json(given
 
 @bounded(40)
 @given(
-    st.sets(st.sampled_from([row.id for row in protocol.trainings()]), min_size=1),
+    st.sets(st.sampled_from([row.id for row in paper.trainings()]), min_size=1),
     st.sets(st.integers(0, 999_999_999), min_size=1, max_size=4),
     st.integers(1, 9),
     st.data(),
 )
 def test_what_units_tell_their_notebooks_is_what_was_asked_for(rows, seeds, jobs, data):
-    asked = protocol.plan(PRESET, ",".join(rows), tuple(sorted(seeds)), "float32")
+    asked = paper.plan(PRESET, ",".join(rows), tuple(sorted(seeds)), "float32")
     missing = data.draw(st.lists(st.sampled_from(asked), unique_by=lambda spec: spec.key()))
     missing = [spec for spec in asked if spec in missing]
     told = []
-    for unit in planning.plan_units(missing, PRESET, jobs, _notebooks()):
+    for unit in plan.plan_units(missing, PRESET, jobs, _notebooks()):
         parameters = {"preset": unit.preset, "seeds": unit.seeds, "rows": unit.rows}
         notebook = through_papermill(PARAMETERS, parameters)
         heard = {}
         exec(notebook.cells[1].source, heard)
-        told += protocol.plan(heard["preset"], heard["rows"], heard["seeds"], "float32", Path(unit.notebook).stem)
+        told += paper.plan(heard["preset"], heard["rows"], heard["seeds"], "float32", Path(unit.notebook).stem)
     assert sorted(spec.key() for spec in told) == sorted(spec.key() for spec in missing)
 
 
@@ -214,13 +215,13 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
-    monkeypatch.setattr(training, "estimate_seconds", lambda spec: 100.0)
+    monkeypatch.setattr(engine, "estimate_seconds", lambda spec: 100.0)
     begun = []
     monkeypatch.setattr(batch, "run_units", lambda units, *_, **__: begun.extend(units) or [])
     return begun
 
 
-IDS = [row.id for row in protocol.TABLE2]
+IDS = [row.id for row in paper.TABLE2]
 NONSENSE = st.text(max_size=12) | st.sampled_from(
     ["", " ", "all,", "../x", "-1", "1e3", "inf", "nan", "٣", "\0", "None", "0-"]
 )
@@ -229,7 +230,7 @@ SEEDS = st.lists(NUMBER | st.tuples(NUMBER, NUMBER).map("-".join), min_size=1, m
 ARGUMENTS = {
     "rows": st.just("all") | st.lists(st.sampled_from(IDS), min_size=1, max_size=4).map(",".join),
     "seeds": SEEDS,
-    "preset": st.sampled_from(sorted(protocol.PRESETS)),
+    "preset": st.sampled_from(sorted(paper.PRESETS)),
     "jobs": NUMBER,
     "precision": st.sampled_from(["float32", "bfloat16"]),
     "shard": st.tuples(NUMBER, NUMBER).map("/".join),
@@ -248,7 +249,7 @@ def can_be(name, value):
     if name == "shard":
         part = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", value)
         return part is not None and int(part[1]) < int(part[2])
-    return value in (protocol.PRESETS if name == "preset" else ["float32", "bfloat16"])
+    return value in (paper.PRESETS if name == "preset" else ["float32", "bfloat16"])
 
 
 @bounded(150)
@@ -268,8 +269,8 @@ def test_the_command_refuses_exactly_what_cannot_be(started, capsys, verb, asked
     out, err = capsys.readouterr()
     assert started == [] and not paths.results().exists()
     if all(can_be(name, value) for name, value in asked.items()):
-        seeds = asked.get("seeds") or protocol.PRESETS[asked.get("preset", PRESET)].seeds
-        asked_for = protocol.plan(asked.get("preset", PRESET), asked.get("rows", "all"), seeds, "float32")
+        seeds = asked.get("seeds") or paper.PRESETS[asked.get("preset", PRESET)].seeds
+        asked_for = paper.plan(asked.get("preset", PRESET), asked.get("rows", "all"), seeds, "float32")
         part, parts = map(int, asked.get("shard", "0/1").split("/"))
         assert (code, err) == (0, "")
         assert f"0 of {len(asked_for[part::parts])} trainings recorded" in out
@@ -290,10 +291,10 @@ def test_no_words_make_the_command_stumble(started, capsys, verb, words):
     assert code == 2 and out == "" and err.count("\n") == 1 and started == []
 
 
-@pytest.mark.parametrize("preset", sorted(protocol.PRESETS))
+@pytest.mark.parametrize("preset", sorted(paper.PRESETS))
 def test_every_planned_run_of_a_preset_survives_the_journey(preset, tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
-    for spec in protocol.plan(preset, seeds="0", precision="float32"):
+    for spec in paper.plan(preset, seeds="0", precision="float32"):
         (again,) = [RunSpec.from_json(values) for values in json.loads(json.dumps([spec.to_json()], allow_nan=False))]
         records.save(record(again), preset)
         assert records.find(spec, preset).spec == spec

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from mnistmp import protocol
-from mnistmp.protocol import PRESETS, TABLE2, RunSpec, SpecError, parse_seeds, plan, row, spec_for, trainings
+from mnistmp import paper
+from mnistmp.paper import PRESETS, TABLE2, RunSpec, SpecError, parse_seeds, plan, row, spec_for, trainings
 
 # Typed from the paper's Table 2: validation mean and deviation, test mean and deviation.
 PAPER = """
@@ -154,7 +154,7 @@ def test_presets_differ_from_it_only_where_they_say():
     assert PRESETS["digits"].fields["dataset"] == "digits" and "not MNIST" in PRESETS["digits"].note
     assert len(PRESETS["digits"].seeds) >= 2
     with pytest.raises(SpecError, match="There is no preset 'papers'; choose one of digits, quick, paper."):
-        protocol.preset("papers")
+        paper.preset("papers")
 
 
 def test_plan_goes_seed_by_seed_in_the_tables_order():
@@ -290,7 +290,7 @@ def test_keys_are_stable(preset, key):
     fields changed, and the recorded runs of that preset are to be made anew. When the *computation* behind an unchanged
     spec changes, raise PROTOCOL_VERSION instead, which changes all three.
     """
-    assert protocol.PROTOCOL_VERSION == 1
+    assert paper.PROTOCOL_VERSION == 1
     assert spec_for("rcl-inf", 3, preset, "bfloat16").key() == key
 
 

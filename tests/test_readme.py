@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from mnistmp import ablation, calibration, claims, cli, paths, readme, records, report
+from mnistmp import cli, paths, records
+from mnistmp.results import ablation, calibration, claims, readme, table2
 
 ROOT = paths.checkout()
 README = ROOT / "README.md"
@@ -13,7 +14,7 @@ README = ROOT / "README.md"
 def test_tables_are_the_records(monkeypatch):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
-    table = report.table2(found)
+    table = table2.table2(found)
     assert readme.read("claims") == claims.to_markdown(claims.compare(found)).strip(), (
         "run: mnistmp table --preset paper --readme"
     )
@@ -21,7 +22,7 @@ def test_tables_are_the_records(monkeypatch):
         "run: mnistmp table --preset paper --readme"
     )
     assert readme.read("calibration") == calibration.conclusion(), "run: mnistmp calibrate --recorded --readme"
-    assert readme.read("table2") == report.to_markdown(table, "paper").strip(), (
+    assert readme.read("table2") == table2.to_markdown(table, "paper").strip(), (
         "run: mnistmp table --preset paper --readme"
     )
 

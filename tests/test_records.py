@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from mnistmp import methods, paths, protocol, records, runfile
+from mnistmp import methods, paper, paths, records
+from mnistmp.records import store
 from mnistmp.files import write_atomically
 from mnistmp.records import RecordError, RunRecord
 
@@ -27,7 +28,7 @@ def make(row="rcl-inf", seed=3, epochs=3, **changes):
          "terms": {"cross_entropy": 1e-300}, "seconds": 1.25}
         for i in range(epochs)
     ]  # fmt: skip
-    spec = protocol.spec_for(row, seed, "paper", epochs=epochs)
+    spec = paper.spec_for(row, seed, "paper", epochs=epochs)
     values = {
         "spec": spec, "status": "done", "history": history, "val_total": 10_000, "test_total": 10_000,
         "environment": {"device": "synthetic", "threads": 1, "deterministic": False, "code_version": "0"},
@@ -160,7 +161,7 @@ BROKEN = [
     ("done and diverged", edited(diverged_epoch=2), "it is done and has a diverged_epoch"),
     ("diverged, no epoch", edited(status="diverged"), "it diverged and its diverged_epoch is None"),
     ("diverged, too long", edited(status="diverged", diverged_epoch=2), "it diverged in epoch 2 and holds 3"),
-    ("oversized", lambda text: text + " " * runfile.SIZE_LIMIT, "it is larger than 1,000,000 bytes"),
+    ("oversized", lambda text: text + " " * store.SIZE_LIMIT, "it is larger than 1,000,000 bytes"),
 ]  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def test_every_truncation_is_noticed():
 
 def test_another_run_under_the_same_name_says_what_differs():
     records.save(make(), "paper")
-    other = protocol.spec_for("rcl-inf", 3, "paper", epochs=3, learning_rate=0.5, options={"scaling": "batch"})
+    other = paper.spec_for("rcl-inf", 3, "paper", epochs=3, learning_rate=0.5, options={"scaling": "batch"})
     with pytest.raises(RecordError) as error:
         records.find(other, "paper")
     assert "learning_rate is 0.001 and 0.5 is asked" in sentence(error)
@@ -224,7 +225,7 @@ def test_record_stays_valid_when_its_method_gets_another_option(monkeypatch):
         return ProbeLater if later else Probe
 
     def spec():
-        return protocol.RunSpec(row="probe", method="probe", epochs=3)
+        return paper.RunSpec(row="probe", method="probe", epochs=3)
 
     monkeypatch.setitem(methods.METHODS, "probe", method(later=False))
     records.save(make(spec=spec()), "paper")
@@ -296,7 +297,7 @@ def test_file_size_limit_of_the_system_leaves_nothing(results):
 def test_of_two_writers_the_first_counts_also_where_there_are_no_links(results, monkeypatch):
     path = records.save(make(), "paper")
     first = path.read_bytes()
-    monkeypatch.setattr(runfile, "find", lambda *_: None)  # as another process sees it just before
+    monkeypatch.setattr(store, "find", lambda *_: None)  # as another process sees it just before
     for refuse in (False, True):
         if refuse:
             monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no links here")))
@@ -418,7 +419,7 @@ def test_status_counts_per_row(results):
     records.save(diverged("standard", 1), "paper")
     records.save(make("rcl-inf", 0), "paper")
     write_atomically(records.record_path("paper", "rcl-inf", 1), "torn")
-    specs = [protocol.spec_for(row, seed, "paper", epochs=3) for row in ("standard", "rcl-inf") for seed in (0, 1, 2)]
+    specs = [paper.spec_for(row, seed, "paper", epochs=3) for row in ("standard", "rcl-inf") for seed in (0, 1, 2)]
     specs[3] = dataclasses.replace(specs[3], epochs=5)
     frame = records.status("paper", specs)
     assert frame.to_dict("records") == [

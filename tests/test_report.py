@@ -1,7 +1,7 @@
 """Table 2 from records: against numbers worked out by hand, scipy, and the tables expected of invented records.
 
 `data/synthetic` holds invented records (device "synthetic", nothing was trained for them) and the
-three files that `report.write` must make of them. `data/make_synthetic.py` writes both again.
+three files that `table2.write` must make of them. `data/make_synthetic.py` writes both again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mnistmp import intervals, records, report
-from mnistmp.protocol import TABLE2, Row, row
+from mnistmp import records
+from mnistmp.results import intervals, table2
+from mnistmp.paper import TABLE2, Row, row
 
 SYNTHETIC = Path(__file__).parent / "data" / "synthetic"
 
@@ -35,7 +36,7 @@ def frame():
 
 @pytest.fixture
 def table(frame):
-    return report.table2(frame)
+    return table2.table2(frame)
 
 
 def line(table, id):
@@ -46,7 +47,7 @@ def line(table, id):
 
 
 def test_rows_stand_in_the_papers_order_with_its_numbers(table):
-    assert list(table.columns) == list(report.COLUMNS)
+    assert list(table.columns) == list(table2.COLUMNS)
     assert list(table["id"]) == [r.id for r in TABLE2] and list(table["label"]) == [r.label for r in TABLE2]
     columns = ["paper_val_mean", "paper_val_std", "paper_test_mean", "paper_test_std"]
     assert [tuple(values) for values in table[columns].itertuples(index=False)] == [r.paper for r in TABLE2]
@@ -83,16 +84,16 @@ def test_row_without_records_has_no_numbers_of_ours(table):
 
 
 def test_no_record_at_all(frame):
-    table = report.table2(frame[:0])
+    table = table2.table2(frame[:0])
     assert len(table) == 18 and not table["n"].any()
-    assert "precision not known yet" in report.to_markdown(table, "paper")
+    assert "precision not known yet" in table2.to_markdown(table, "paper")
 
 
 def test_verdict_is_whether_the_interval_contains_zero(frame):
     # Our test mean 80/3, std 4.2525, n = 3 against a paper row of small spread, near and far.
     for mean, expected in ((26.7, True), (20.0, True), (10.0, False), (45.0, False)):
         rows = (dataclasses.replace(row("standard"), paper=(99.8, 0.006, mean, 0.1)),)
-        result = report.table2(frame, rows).iloc[0]
+        result = table2.table2(frame, rows).iloc[0]
         assert result["agrees"] is expected
         assert (result["ci_low"] <= 0 <= result["ci_high"]) == expected
 
@@ -104,7 +105,7 @@ def test_what_agrees_and_what_does_not_is_said_in_a_sentence(frame):
             row("dropout"), dataclasses.replace(standard, id="own", label="Mine", paper=None)]  # fmt: skip
 
     def said(chosen):
-        text = report.to_markdown(report.table2(frame, chosen), "paper")
+        text = table2.to_markdown(table2.table2(frame, chosen), "paper")
         return [line for line in text.splitlines() if line.startswith("Test accuracy agrees")]
 
     assert said(rows) == [
@@ -117,11 +118,11 @@ def test_what_agrees_and_what_does_not_is_said_in_a_sentence(frame):
 
 def test_own_row_stands_beside_the_papers(frame):
     mine = Row(id="mine", label="Mine & 100 %", training="standard", selection="last", method="standard", notebook="11")
-    table = report.table2(frame, (*TABLE2, mine))
+    table = table2.table2(frame, (*TABLE2, mine))
     own = table.iloc[-1]
     assert own["n"] == 3 and own["test_mean"] == pytest.approx((23 + 26 + 31) / 3)
     assert math.isnan(own["paper_test_mean"]) and math.isnan(own["difference"]) and own["agrees"] is None
-    assert report.to_markdown(table, "paper").splitlines()[-1].endswith("| – | 26.7 ± 4.0 | – | – | – |")
+    assert table2.to_markdown(table, "paper").splitlines()[-1].endswith("| – | 26.7 ± 4.0 | – | – | – |")
 
 
 @pytest.mark.parametrize("sizes", [(3, 10), (10, 10), (2, 30)])
@@ -152,46 +153,46 @@ def test_welch_interval_at_its_ends():
 @pytest.mark.parametrize(("column", "value"), [("precision", "float32"), ("protocol", 2), ("dataset", "digits")])
 def test_mixing_is_refused_with_an_example_of_each(frame, column, value):
     frame.loc[frame["file"] == "paper/runs/rcl-inf/seed-0.json", column] = value
-    with pytest.raises(report.ReportError, match=f"These records mix {column} .*seed-.*seed-") as error:
-        report.table2(frame)
+    with pytest.raises(table2.ReportError, match=f"These records mix {column} .*seed-.*seed-") as error:
+        table2.table2(frame)
     assert "\n" not in str(error.value)
 
 
 def test_records_of_other_rows_do_not_matter(frame):
     frame.loc[frame["row"] == "rcl-inf", "precision"] = "float32"
-    assert report.table2(frame, [row("standard")])["n"].tolist() == [3]
+    assert table2.table2(frame, [row("standard")])["n"].tolist() == [3]
 
 
 def test_one_row_holds_one_kind_of_run(frame):
     changed = dataclasses.replace(frame["spec"][0], weight_decay=0.5)
     frame.at[0, "spec"] = changed
     message = r"Row standard mixes runs of weight_decay 0.5 \(seed 0\) and 1e-05 \(seed 1\)"
-    with pytest.raises(report.ReportError, match=message):
-        report.table2(frame)
+    with pytest.raises(table2.ReportError, match=message):
+        table2.table2(frame)
 
 
 def test_a_seed_counts_once(frame):
-    with pytest.raises(report.ReportError, match="Row standard has seed 0 twice"):
-        report.table2(pd.concat([frame, frame[:1]]))
+    with pytest.raises(table2.ReportError, match="Row standard has seed 0 twice"):
+        table2.table2(pd.concat([frame, frame[:1]]))
 
 
 def test_records_must_be_of_the_rows_method(frame):
     wrong = dataclasses.replace(row("rcl-m0.9"), options={"weight": 1.0, "margin": 0.2})
-    with pytest.raises(report.ReportError, match="records of row rcl-m0.9 have margin 0.9 instead of 0.2"):
-        report.table2(frame, [wrong])
+    with pytest.raises(table2.ReportError, match="records of row rcl-m0.9 have margin 0.9 instead of 0.2"):
+        table2.table2(frame, [wrong])
 
 
 def test_another_weight_is_the_presets_choice(frame):
     heavier = dataclasses.replace(row("rcl-m0.9"), options={"weight": 5.0, "margin": 0.9})
-    assert report.table2(frame, [heavier])["n"].tolist() == [2]
+    assert table2.table2(frame, [heavier])["n"].tolist() == [2]
 
 
 def test_digits_get_no_verdict(frame):
     frame["dataset"] = "digits"
-    table = report.table2(frame)
+    table = table2.table2(frame)
     assert set(table["agrees"]) == {None}
-    assert "| not MNIST |" in report.to_markdown(table, "digits")
-    assert "not the paper's numbers" in report.to_markdown(table, "digits").lower()
+    assert "| not MNIST |" in table2.to_markdown(table, "digits")
+    assert "not the paper's numbers" in table2.to_markdown(table, "digits").lower()
 
 
 # Files
@@ -200,7 +201,7 @@ def test_digits_get_no_verdict(frame):
 def test_written_tables_are_the_expected_bytes(table, tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     for _ in range(2):
-        written = report.write(table, "paper")
+        written = table2.write(table, "paper")
         assert written == {kind: tmp_path / "paper" / f"table2.{kind}" for kind in ("md", "csv", "tex")}
         for path in written.values():
             assert path.read_bytes() == (SYNTHETIC / "paper" / path.name).read_bytes()
@@ -209,12 +210,12 @@ def test_written_tables_are_the_expected_bytes(table, tmp_path, monkeypatch):
 
 
 def test_table_does_not_depend_on_the_order_of_records(frame, table):
-    shuffled = report.table2(frame.sample(frac=1, random_state=0))
-    assert report.to_csv(shuffled) == report.to_csv(table)
+    shuffled = table2.table2(frame.sample(frac=1, random_state=0))
+    assert table2.to_csv(shuffled) == table2.to_csv(table)
 
 
 def test_csv_holds_every_number(table):
-    back = pd.read_csv(io.StringIO(report.to_csv(table)))
+    back = pd.read_csv(io.StringIO(table2.to_csv(table)))
     assert list(back["id"]) == list(table["id"]) and list(back["n"]) == list(table["n"])
     for name in ("val_mean", "val_std", "test_mean", "test_std", "paper_test_mean"):
         assert back[f"{name}_percent"].tolist() == pytest.approx(table[name].tolist(), rel=1e-11, nan_ok=True)
@@ -223,7 +224,7 @@ def test_csv_holds_every_number(table):
 
 
 def test_markdown_says_how_to_read_it(table):
-    text = report.to_markdown(table, "paper")
+    text = table2.to_markdown(table, "paper")
     for part in ("the paper's protocol", "precision bfloat16", "n = 0 to 3", "standard deviation over n seeds (n - 1",
                  "does not say which standard deviation", "95 % Welch interval", "rcl-inf: 1 of 2 runs diverged",
                  "rcl-m0.9-early-stop: 1 of 2 runs never reached 95 %"):  # fmt: skip
@@ -234,7 +235,7 @@ def test_markdown_says_how_to_read_it(table):
 
 
 def test_latex_has_the_same_columns_in_every_line(table):
-    text = report.to_latex(table, "paper")
+    text = table2.to_latex(table, "paper")
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
     assert len(body) == 18 and all(r.endswith(r" \\") and len(re.findall(r"(?<!\\)&", r)) == 7 for r in body)
     assert r"Dropout \& Orthogonality & 0 & -- & 99.8 $\pm$ 0.008" in text
@@ -246,15 +247,15 @@ def test_latex_has_the_same_columns_in_every_line(table):
 
 def test_latex_escapes_a_label_of_ones_own(frame):
     mine = dataclasses.replace(row("standard"), label="[x] 50 % #1_{a}~^\\ $2")
-    text = report.to_latex(report.table2(frame, [mine]), "paper")
+    text = table2.to_latex(table2.table2(frame, [mine]), "paper")
     assert r"{}[x] 50 \% \#1\_\{a\}\textasciitilde{}\textasciicircum{}\textbackslash{} \$2 &" in text
 
 
 def test_unwritable_folder_is_one_sentence(table, tmp_path, monkeypatch):
     (tmp_path / "paper").write_text("in the way")
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
-    with pytest.raises(report.ReportError, match="table2.md cannot be written"):
-        report.write(table, "paper")
+    with pytest.raises(table2.ReportError, match="table2.md cannot be written"):
+        table2.write(table, "paper")
 
 
 def test_synthetic_records_are_marked_as_such(frame):

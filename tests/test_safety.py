@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnistmp import attempts, figures, files, latent, notebooks, paths, planning, progress, records, unit
+from mnistmp import figures, files, latent, paths, records
+from mnistmp.sweep import attempts, notebooks, plan, progress, unit
 from mnistmp.latent import file as latent_file
-from mnistmp.unit import Unit
+from mnistmp.sweep.unit import Unit
 from stub_runs import PRESET, record, specs_of
 from test_latent import embedding
 
@@ -194,7 +195,7 @@ class Terminal:
 @given(LINES, st.lists(st.text(string.printable.replace("/", ""), max_size=10).filter(lambda name: name.strip("."))))
 def test_no_progress_file_stops_a_batch(tmp_path_factory, lines, names):
     folder = tmp_path_factory.mktemp("progress")
-    (unit_,) = planning.plan_units(specs_of("standard"), PRESET)
+    (unit_,) = plan.plan_units(specs_of("standard"), PRESET)
     shown = progress.Progress([unit_], 1, folder, stream=Terminal())
     Path(shown.file(unit_)).write_bytes(b"\n".join(lines))
     for name in names:
@@ -206,7 +207,7 @@ def test_no_progress_file_stops_a_batch(tmp_path_factory, lines, names):
 
 
 def test_neither_a_lost_folder_nor_a_full_log_stops_a_batch(tmp_path):
-    (unit_,) = planning.plan_units(specs_of("standard"), PRESET)
+    (unit_,) = plan.plan_units(specs_of("standard"), PRESET)
     for stream in (Terminal(), Terminal(broken=True)):
         shown = progress.Progress([unit_], 1, tmp_path / "cleared away", stream=stream)
         shown.tick()

@@ -12,7 +12,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from browser import Browser, needs_chromium
-from mnistmp import cli, paths, protocol, records, report, site
+from mnistmp import cli, paper, paths, records, site
+from mnistmp.results import table2
 from test_notebooks import ABSOLUTE, NAMES
 
 pytest.importorskip("latex2mathml", reason="needs the optional extra `report`")
@@ -77,9 +78,9 @@ def test_table_2_comes_first_and_is_that_of_the_records(pages):
     index = pages["index.html"]
     assert index.h2.get_text() == "Table 2, preset paper¶"
     lines = [[cell.get_text() for cell in row.find_all("td")] for row in index.table.find_all("tr")[1:]]
-    text = report.to_markdown(report.table2(records.load("paper")), "paper")
+    text = table2.to_markdown(table2.table2(records.load("paper")), "paper")
     assert lines == [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
-    assert len(lines) == len(protocol.TABLE2)
+    assert len(lines) == len(paper.TABLE2)
     assert index.table.find_previous("h2") == index.h2
 
 

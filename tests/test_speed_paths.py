@@ -12,9 +12,10 @@ from method_factory import build, digits
 from torch import nn
 from torch.nn import functional as F
 
-from mnistmp import kernels, layers, protocol, training
+from mnistmp import engine, paper
+from mnistmp.fast import kernels, layers
 from mnistmp.methods import METHODS
-from mnistmp.splits import Splits
+from mnistmp.engine.splits import Splits
 
 CPU = torch.device("cpu")
 PATHS = ["numba", "torch"] if kernels.available() else ["torch"]
@@ -228,7 +229,7 @@ def test_update_equals_torchs_sgd(take, path, settings, memory_format):
     exact = copy.deepcopy(module).to(memory_format=memory_format)
     module = module.bfloat16().to(memory_format=memory_format)
     rate, momentum, decay = settings
-    ours = training.SGD(module, *settings)
+    ours = engine.SGD(module, *settings)
     ours.load_weights(list(exact.parameters()))
     theirs = torch.optim.SGD(exact.parameters(), rate, momentum, weight_decay=decay, nesterov=momentum > 0, fused=True)
     for _ in range(8):
@@ -263,11 +264,11 @@ def test_rounding_of_the_working_copy(take, path):
 
 
 def train(row, steps, precision="bfloat16"):
-    spec = protocol.spec_for(row, 0, "digits", precision, batch_size=16, learning_rate=2e-3)
-    splits, method = Splits(spec, CPU), training.build(spec, CPU)
-    optimizer = training.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
-    batches = splits.train_batches(training.generator(0, "order"))
-    losses = [training.train_epoch(method, optimizer, [batch])["loss"] for batch, _ in zip(batches, range(steps))]
+    spec = paper.spec_for(row, 0, "digits", precision, batch_size=16, learning_rate=2e-3)
+    splits, method = Splits(spec, CPU), engine.build(spec, CPU)
+    optimizer = engine.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
+    batches = splits.train_batches(engine.generator(0, "order"))
+    losses = [engine.train_epoch(method, optimizer, [batch])["loss"] for batch, _ in zip(batches, range(steps))]
     return losses, optimizer.weights, method, splits
 
 

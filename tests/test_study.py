@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from mnistmp import protocol, records, study, training, unit
+from mnistmp import engine, paper, records
+from mnistmp.sweep import study, unit
 from mnistmp.records import RecordError
 
 
@@ -20,7 +21,7 @@ def results(tmp_path, monkeypatch):
 
 def spec(row="rcl-inf", seed=0, **options):
     name = "+".join([row, *(f"{key}={value}" for key, value in options.items())])
-    return protocol.spec_for(row, seed, "digits", "float32", row=name, options=options, epochs=1, batch_size=512)
+    return paper.spec_for(row, seed, "digits", "float32", row=name, options=options, epochs=1, batch_size=512)
 
 
 def test_a_unit_trains_the_runs_of_a_file(tmp_path, monkeypatch):
@@ -28,7 +29,7 @@ def test_a_unit_trains_the_runs_of_a_file(tmp_path, monkeypatch):
     assert asked[0].options["margin"] == math.inf
     (tmp_path / "specs.json").write_text(json.dumps([one.to_json() for one in asked], allow_nan=False))
     trained = []
-    monkeypatch.setattr(training, "train_missing", lambda specs, preset: trained.append((*specs, preset)))
+    monkeypatch.setattr(engine, "train_missing", lambda specs, preset: trained.append((*specs, preset)))
     assert unit.main(["--preset", "study", "--specs", str(tmp_path / "specs.json")]) == 0
     assert trained == [(one, "study") for one in asked]
 
@@ -47,7 +48,7 @@ def test_what_is_missing_is_trained_in_processes_and_recorded(results, capsys):
 
 
 def test_what_another_preset_has_recorded_is_taken_over_if_it_is_the_same_run(results, capsys):
-    there, other = training.fit(spec("standard")), spec("standard", seed=1)
+    there, other = engine.fit(spec("standard")), spec("standard", seed=1)
     records.save(there, "digits")
     assert study.dry_run([there.spec, other], "study", 1, "digits") == 0
     assert (
@@ -58,7 +59,7 @@ def test_what_another_preset_has_recorded_is_taken_over_if_it_is_the_same_run(re
     assert records.find(there.spec, "study") == there and records.find(other, "study") is None
     study.reuse([there.spec], "nowhere", "study")
     study.reuse([there.spec], "study", "study")
-    another = protocol.spec_for("standard", 0, "digits", "float32", epochs=7)  # of the same row and seed
+    another = paper.spec_for("standard", 0, "digits", "float32", epochs=7)  # of the same row and seed
     study.reuse([another], "digits", "elsewhere")
     assert not (results / "elsewhere").exists()
     records.record_path("digits", "standard", 0).write_text("{")

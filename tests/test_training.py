@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mnistmp import data, kernels, machine, methods, protocol, records, training
+from mnistmp import data, engine, methods, paper, records
+from mnistmp.engine import device
+from mnistmp.fast import kernels
 from mnistmp.spec import RunSpec, SpecError
-from mnistmp.splits import Splits
+from mnistmp.engine.splits import Splits
 
 CPU = torch.device("cpu")
 
@@ -36,7 +38,7 @@ def small(tmp_path, monkeypatch):
 
 
 def short(row="standard", **changes) -> RunSpec:
-    return protocol.spec_for(
+    return paper.spec_for(
         row, changes.pop("seed", 0), "digits", changes.pop("precision", "float32"), epochs=2, **changes
     )
 
@@ -55,15 +57,15 @@ def content(record):
 @pytest.mark.parametrize("row", ["rcl-m0.9", "dropout"])
 def test_same_spec_gives_the_same_record(row, precision):
     torch.manual_seed(1)  # whatever else used the global generator
-    first = content(training.fit(short(row, precision=precision)))
+    first = content(engine.fit(short(row, precision=precision)))
     torch.manual_seed(2)
-    assert content(training.fit(short(row, precision=precision))) == first
-    assert content(training.fit(short(row, precision=precision, seed=1)))["history"] != first["history"]
+    assert content(engine.fit(short(row, precision=precision))) == first
+    assert content(engine.fit(short(row, precision=precision, seed=1)))["history"] != first["history"]
 
 
 def test_training_learns_and_counts_are_counts():
     lines, seen = [], []
-    record = training.fit(short(), progress=lines.append, on_epoch=lambda e, method, entry: seen.append((e, entry)))
+    record = engine.fit(short(), progress=lines.append, on_epoch=lambda e, method, entry: seen.append((e, entry)))
     assert record.status == "done" and len(record.history) == 2 == len(lines)
     assert seen == [(1, record.history[0]), (2, record.history[1])]
     assert record.val_total == record.test_total == TEST
@@ -76,12 +78,12 @@ def test_training_learns_and_counts_are_counts():
 def test_standard_training_sees_colours_and_no_shapes(monkeypatch):
     """The paper's phenomenon on all the embedded digits: perfect on coloured, near chance on grey ones."""
     monkeypatch.undo()
-    last = training.fit(protocol.spec_for("standard", 0, "digits", "float32", epochs=4)).history[-1]
+    last = engine.fit(paper.spec_for("standard", 0, "digits", "float32", epochs=4)).history[-1]
     assert last["val_correct"] > 0.97 * 360 and last["test_correct"] < 0.5 * 360
 
 
 def test_divergence_is_a_record_not_a_crash():
-    record = training.fit(short("rcl-inf", learning_rate=50.0))
+    record = engine.fit(short("rcl-inf", learning_rate=50.0))
     assert record.status == "diverged"
     assert record.diverged_epoch == len(record.history) + 1
     path = records.save(record, "digits")
@@ -89,8 +91,8 @@ def test_divergence_is_a_record_not_a_crash():
 
 
 def test_a_weight_that_is_not_finite_counts_as_diverged_even_if_the_loss_hides_it():
-    method = training.build(short(), CPU)
-    optimizer = training.SGD(method, 0.1, 0.9, 0.0)
+    method = engine.build(short(), CPU)
+    optimizer = engine.SGD(method, 0.1, 0.9, 0.0)
     assert optimizer.finite()
     with torch.no_grad():
         method.features.conv1.weight[0, 0, 0, 0] = float("nan")
@@ -99,12 +101,12 @@ def test_a_weight_that_is_not_finite_counts_as_diverged_even_if_the_loss_hides_i
 
 def test_initial_weights_and_order_depend_on_the_seed_alone():
     one, same, other = (
-        training.build(short(seed=s, precision=p), CPU) for s, p in ((0, "float32"), (0, "bfloat16"), (1, "float32"))
+        engine.build(short(seed=s, precision=p), CPU) for s, p in ((0, "float32"), (0, "bfloat16"), (1, "float32"))
     )
     for a, b, c in zip(one.parameters(), same.parameters(), other.parameters()):
         assert torch.equal(a.bfloat16(), b) and not torch.equal(a, c)
     labels = [
-        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(training.generator(s, "order"))])
+        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(engine.generator(s, "order"))])
         for s in (0, 0, 1)
     ]
     assert torch.equal(labels[0], labels[1]) and not torch.equal(labels[0], labels[2])
@@ -112,15 +114,15 @@ def test_initial_weights_and_order_depend_on_the_seed_alone():
 
 
 def test_streams_of_one_seed_differ():
-    seeds = {training.stream_seed(s, stream) for s in range(50) for stream in ("initialization", "order", "noise")}
+    seeds = {engine.stream_seed(s, stream) for s in range(50) for stream in ("initialization", "order", "noise")}
     assert len(seeds) == 150
 
 
 def test_mixed_precision_starts_from_unrounded_weights(monkeypatch):
     started = []
-    monkeypatch.setattr(training, "train_epoch", lambda m, optimizer, b: started.append(optimizer) or {"loss": 0.0})
-    training.fit(short(precision="bfloat16"))
-    exact = list(training.build(short(), CPU).parameters())
+    monkeypatch.setattr(engine, "train_epoch", lambda m, optimizer, b: started.append(optimizer) or {"loss": 0.0})
+    engine.fit(short(precision="bfloat16"))
+    exact = list(engine.build(short(), CPU).parameters())
     assert all(torch.equal(a, b) for a, b in zip(started[0].weights, exact))
     assert all(p.dtype == torch.bfloat16 for p in started[0].parameters)
 
@@ -144,66 +146,66 @@ def test_what_each_split_shows():
 
 def test_readings_of_size_range_and_last_batch():
     splits = Splits(short(image_size=32, input_range="[0,1]", last_batch="drop"), CPU)
-    batches = list(splits.train_batches(training.generator(0, "order")))
+    batches = list(splits.train_batches(engine.generator(0, "order")))
     assert len(batches) == TRAIN // splits.batch_size and all(len(y) == splits.batch_size for _, y in batches)
     assert batches[0][0].shape[-2:] == (32, 32) and batches[0][0].min() == 0
-    logits = training.build(short(image_size=32), CPU)(batches[0][0])
+    logits = engine.build(short(image_size=32), CPU)(batches[0][0])
     assert logits.shape == (splits.batch_size, 10)
 
 
 def test_evaluation_counts_what_a_loop_counts():
-    splits, method = Splits(short(), CPU), training.build(short(), CPU)
+    splits, method = Splits(short(), CPU), engine.build(short(), CPU)
     expected = sum(int((method(x).argmax(1) == y).sum()) for x, y in splits.batches("val", size=7))
-    assert training.count_correct(method, splits, "val") == expected
+    assert engine.count_correct(method, splits, "val") == expected
 
 
 def test_fit_selected_returns_the_network_of_the_selected_epoch():
-    spec = protocol.spec_for("standard", 0, "digits", "float32", epochs=4)
-    record, method = training.fit_selected(spec)
+    spec = paper.spec_for("standard", 0, "digits", "float32", epochs=4)
+    record, method = engine.fit_selected(spec)
     counts = [epoch["val_correct"] for epoch in record.history]
     chosen = record.history[counts.index(max(counts))]
     splits = Splits(spec, CPU)
-    assert training.count_correct(method, splits, "val") == chosen["val_correct"]
-    assert training.count_correct(method, splits, "test") == chosen["test_correct"]
+    assert engine.count_correct(method, splits, "val") == chosen["val_correct"]
+    assert engine.count_correct(method, splits, "test") == chosen["test_correct"]
 
 
 @pytest.mark.parametrize("native", [True, False])
 def test_fit_to_inspect_trains_fast_and_hands_over_float32(monkeypatch, native):
-    monkeypatch.setattr(machine, "native_bfloat16", lambda device=None: native)
-    spec, seen = protocol.spec_for("jigsaw", 0, "digits", epochs=2), []
+    monkeypatch.setattr(device, "native_bfloat16", lambda device=None: native)
+    spec, seen = paper.spec_for("jigsaw", 0, "digits", epochs=2), []
     splits = Splits(spec, CPU)  # float32, as a notebook takes it
 
     def watch(epoch, method, entry):
         with torch.inference_mode():
             seen.append(method(splits.batch("val", slice(0, 4))[0]))
 
-    record, method = training.fit_to_inspect(spec, "last", on_epoch=watch)
+    record, method = engine.fit_to_inspect(spec, "last", on_epoch=watch)
     assert record.spec.precision == ("bfloat16" if native else "float32")
     assert {p.dtype for p in method.parameters()} == {torch.float32}
     assert len(seen) == 2 and all(logits.dtype == torch.float32 for logits in seen)
     # Evaluated in float32, the network is the one whose accuracy the record holds, but for a few close calls.
-    assert abs(training.count_correct(method, splits, "val") - record.history[-1]["val_correct"]) <= 5
-    assert [e["val_correct"] for e in training.fit(record.spec).history] == [e["val_correct"] for e in record.history]
+    assert abs(engine.count_correct(method, splits, "val") - record.history[-1]["val_correct"]) <= 5
+    assert [e["val_correct"] for e in engine.fit(record.spec).history] == [e["val_correct"] for e in record.history]
 
 
 def test_train_missing_trains_once_and_reads_afterwards(monkeypatch):
     specs = [short(seed=0), short(seed=1)]
-    first = training.train_missing(specs, "digits")
-    monkeypatch.setattr(training, "fit", lambda *a, **k: pytest.fail("a recorded run was trained again"))
-    again = training.train_missing(specs, "digits")
+    first = engine.train_missing(specs, "digits")
+    monkeypatch.setattr(engine, "fit", lambda *a, **k: pytest.fail("a recorded run was trained again"))
+    again = engine.train_missing(specs, "digits")
     assert [content(r) for r in again] == [content(r) for r in first]
 
 
 def test_train_missing_refuses_a_strange_record_before_training(monkeypatch):
-    training.train_missing([short(seed=1)], "digits")
-    monkeypatch.setattr(training, "fit", lambda *a, **k: pytest.fail("trained in spite of a record of another run"))
+    engine.train_missing([short(seed=1)], "digits")
+    monkeypatch.setattr(engine, "fit", lambda *a, **k: pytest.fail("trained in spite of a record of another run"))
     with pytest.raises(records.RecordError, match="seed-1.json"):
-        training.train_missing([short(seed=0), short(seed=1, weight_decay=0.5)], "digits")
+        engine.train_missing([short(seed=0), short(seed=1, weight_decay=0.5)], "digits")
 
 
 def test_progress_file(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_PROGRESS", str(tmp_path / "progress.jsonl"))
-    record = training.fit(short())
+    record = engine.fit(short())
     lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert [(line["row"], line["epoch"], line["epochs"]) for line in lines] == [("standard", 1, 2), ("standard", 2, 2)]
     assert lines[1]["val"] == pytest.approx(record.history[1]["val_correct"])
@@ -213,28 +215,28 @@ def test_a_progress_file_that_cannot_be_written_ends_no_training(tmp_path, monke
     monkeypatch.setenv("MNISTMP_PROGRESS", str(tmp_path / "cleared away/progress.jsonl"))
     splits = SimpleNamespace(total=lambda split: 360)
     entry = {"epoch": 1, "val_correct": 36, "test_correct": 36, "seconds": 1.0}
-    training._report(protocol.spec_for("standard", 0, "digits", "float32"), entry, splits, None)
+    engine._report(paper.spec_for("standard", 0, "digits", "float32"), entry, splits, None)
 
 
 def test_precision_of_a_preset(monkeypatch):
-    monkeypatch.setattr("mnistmp.machine.native_bfloat16", lambda device=None: True)
+    monkeypatch.setattr("mnistmp.engine.device.native_bfloat16", lambda device=None: True)
     assert (
-        training.resolve_precision("paper") == "bfloat16"
-        and training.resolve_precision("paper", "float32") == "float32"
+        engine.resolve_precision("paper") == "bfloat16"
+        and engine.resolve_precision("paper", "float32") == "float32"
     )
-    assert training.resolve_precision("digits") == "bfloat16"
-    training.train_missing([short(precision="float32")], "digits")
-    assert training.resolve_precision("digits") == "float32"  # go on as begun
+    assert engine.resolve_precision("digits") == "bfloat16"
+    engine.train_missing([short(precision="float32")], "digits")
+    assert engine.resolve_precision("digits") == "float32"  # go on as begun
     with pytest.raises(SpecError, match="holds float32 records, and bfloat16 is asked for"):
-        training.resolve_precision("digits", "bfloat16")
+        engine.resolve_precision("digits", "bfloat16")
 
 
 def test_estimate_is_of_the_right_size():
     spec = short()
-    estimate = training.estimate_seconds(spec)
-    assert 0.02 < estimate / training.fit(spec).seconds < 50
+    estimate = engine.estimate_seconds(spec)
+    assert 0.02 < estimate / engine.fit(spec).seconds < 50
 
 
 def test_path_is_named():
-    assert training.path_name(CPU) == f"cpu-{kernels.in_use()}"
+    assert engine.path_name(CPU) == f"cpu-{kernels.in_use()}"
     assert set(methods.METHODS) >= {"standard", "rcl"}

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from mnistmp import figures, protocol, records, weights
+from mnistmp import figures, paper, records
+from mnistmp.results import weights
 from mnistmp.records import RunRecord
-from mnistmp.weights import GRID, WeightError
+from mnistmp.results.weights import GRID, WeightError
 
 VAL = {0.001: 9990, 0.01: 9980, 0.1: 9900, 1.0: 9600, 5.0: 1000, 10.0: 1000}
 
@@ -59,16 +60,16 @@ def test_the_grid_is_the_papers_and_its_own_weight_is_the_row_itself():
     ]  # fmt: skip
     assert [spec.seed for spec in specs] == [0, 3] * 7
     assert tuple(spec.options["weight"] for spec in specs[2::2]) == GRID
-    assert specs[8] == protocol.spec_for("rcl-inf", 0)
+    assert specs[8] == paper.spec_for("rcl-inf", 0)
     assert specs[2].options["margin"] == math.inf and specs[2].epochs == 10
 
 
-@pytest.mark.parametrize("preset", protocol.PRESETS)
+@pytest.mark.parametrize("preset", paper.PRESETS)
 def test_every_weight_of_a_preset_is_of_the_grid_and_of_a_method(preset):
-    for method, weight in protocol.preset(preset).weights.items():
+    for method, weight in paper.preset(preset).weights.items():
         assert weight in GRID
         row = weights.weighted_row(method)
-        assert protocol.spec_for(row.id, 0, preset).options["weight"] == weight
+        assert paper.spec_for(row.id, 0, preset).options["weight"] == weight
 
 
 def test_the_largest_weight_that_holds_is_picked():
@@ -93,7 +94,7 @@ def test_the_threshold_decides_and_its_edge_holds():
 
 
 def test_the_default_threshold_accepts_what_the_paper_accepts():
-    standard, rcl = protocol.row("standard").paper, protocol.row("rcl-inf").paper
+    standard, rcl = paper.row("standard").paper, paper.row("rcl-inf").paper
     assert standard[0] - (rcl[0] - 3 * rcl[1]) < weights.THRESHOLD
 
 
@@ -187,7 +188,7 @@ def test_nothing_is_picked_from_part_of_a_grid(results, capsys):
 def test_seeds_with_part_of_a_grid_are_not_shown_with_whole_ones(results):
     weights.select_weight("rcl", "paper", "2", train=save_all())
     for row in ("standard", "rcl-inf"):  # Table 2 has ten seeds of its own rows
-        records.save(record(protocol.spec_for(row, 0)), "paper")
+        records.save(record(paper.spec_for(row, 0)), "paper")
     found = weights.recorded("rcl", "paper")
     assert [one.spec.seed for one in found] == [2] * 7
     assert weights.summary("rcl", "paper") == (results / "paper" / "weights" / "rcl.md").read_text(encoding="utf-8")

@@ -70,7 +70,7 @@ def _requirement(package: str, of: str):
 
 
 def _kernels() -> Found:
-    from mnistmp import kernels
+    from mnistmp.fast import kernels
 
     wish, used = os.environ.get("MNISTMP_KERNELS"), kernels.in_use()
     if used == "numba":
@@ -100,9 +100,10 @@ def _gpu() -> Found:
 def _precision() -> Found:
     import torch
 
-    from mnistmp import machine, protocol
+    from mnistmp import paper
+    from mnistmp.engine import device
 
-    chosen = {name: machine.resolve_precision(name) for name in protocol.PRESETS}
+    chosen = {name: device.resolve_precision(name) for name in paper.PRESETS}
     text = ", ".join(f"{name} {precision}" for name, precision in chosen.items())
     if torch.cuda.is_available():
         features = ["GPU"]
@@ -110,7 +111,7 @@ def _precision() -> Found:
         features = [torch.backends.cpu.get_cpu_capability()]
         features += [name for name in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
     text += f" ({', '.join(features)})"
-    if machine.native_bfloat16() or "bfloat16" not in chosen.values():
+    if device.native_bfloat16() or "bfloat16" not in chosen.values():
         return "ok", text, ""
     emulated = " and ".join(name for name, precision in chosen.items() if precision == "bfloat16")
     remedy = "take a machine with AVX512-BF16, AMX or a recent GPU, or --precision float32 --results FOLDER of its own"

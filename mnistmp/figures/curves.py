@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from mnistmp import protocol, selection
+from mnistmp import paper, selection
 from mnistmp.figures import style
 
 _RULES = {
@@ -128,18 +128,18 @@ def _legend(figure, used, counts, diverged):
 
 
 def _trainings(history, rows):
-    order = [row.id for row in protocol.TABLE2 if row.id == row.training]
+    order = [row.id for row in paper.TABLE2 if row.id == row.training]
     if rows is None:
         present = list(history["row"].unique())
         return [row for row in order if row in present] + [row for row in present if row not in order]
-    read = {row.id: row.training for row in protocol.TABLE2}
+    read = {row.id: row.training for row in paper.TABLE2}
     return list(dict.fromkeys(read.get(row, row) for row in rows))
 
 
 def _rules(row):
-    return [known.selection for known in protocol.TABLE2 if known.training == row] or ["best-validation"]
+    return [known.selection for known in paper.TABLE2 if known.training == row] or ["best-validation"]
 
 
 def _label(row):
-    label = next((known.label for known in protocol.TABLE2 if known.id == row), row)
+    label = next((known.label for known in paper.TABLE2 if known.id == row), row)
     return label.replace("Standard Training Procedure", "Standard training")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnistmp import benchmark
+from mnistmp.data import palette
 from mnistmp.figures import style
 
 _APART = 0.035  # in colour units: dots nearer than this to each other are stacked
@@ -32,16 +32,16 @@ def color_distances(candidates: Mapping[str, tuple[Any, Any]]) -> style.Figure:
         raise ValueError("There is nothing to show; give a dictionary of names and (test colour, palette).")
     alt = "Distances of a test colour to the ten class colours: " + "; ".join(candidates).replace("\n", " ") + "."
     figure, axes = style.new(0.95 * len(candidates) + 0.45, alt)
-    for line, (name, (color, palette)) in enumerate(candidates.items()):
-        palette = benchmark.as_palette(palette).double() / 255
+    for line, (name, (color, colors)) in enumerate(candidates.items()):
+        classes = palette.as_palette(colors).double() / 255
         color = torch.as_tensor(color).double() / 255
-        distances = (palette - color).norm(dim=1)
+        distances = (classes - color).norm(dim=1)
         axes.axhline(line, color="#E4E4E4", linewidth=0.8, zorder=0)
         axes.scatter(
             [0], [line], s=190, color=[color.tolist()], edgecolors="black", linewidths=0.7, clip_on=False, zorder=3
         )
         for label, height in _stacked(distances.tolist()):
-            x, dot = float(distances[label]), palette[label].tolist()
+            x, dot = float(distances[label]), classes[label].tolist()
             axes.scatter([x], [line - height], s=85, color=[dot], edgecolors="black", linewidths=0.5, zorder=3)
             dark = np.dot(dot, (0.3, 0.59, 0.11)) < 0.5
             axes.text(x, line - height, str(label), ha="center", va="center_baseline", fontsize=6.5, fontweight="bold",

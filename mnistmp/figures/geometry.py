@@ -11,23 +11,24 @@ import torch
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
-from mnistmp import benchmark, losses
+from mnistmp import losses
+from mnistmp.data import palette
 from mnistmp.figures import style
 
 
 @style.styled
-def palette_cube(palette: Any = benchmark.PALETTE, test_color: Any | None = None) -> style.Figure:
+def palette_cube(colors: Any = palette.PALETTE, test_color: Any | None = None) -> style.Figure:
     """The class colours in the RGB cube (paper, Section 3.2), with the sphere of radius 0.5 around the centre.
 
     In the published palette six lie on the sphere, where it touches the cube's faces, and four at
     vertices; the test colour is the centre. Spokes lead from there to the ten.
 
     Args:
-        palette: ten RGB colours of 0 to 255.
+        colors: ten RGB colours of 0 to 255.
         test_color: RGB of 0 to 255; None for the palette's mean.
     """
-    colors = benchmark.as_palette(palette)
-    center = (benchmark.mean_color(colors) if test_color is None else torch.as_tensor(test_color)).numpy() / 255
+    colors = palette.as_palette(colors)
+    center = (palette.mean_color(colors) if test_color is None else torch.as_tensor(test_color)).numpy() / 255
     colors = colors.numpy() / 255
     alt = "The ten class colours in the RGB cube: six on the faces, four at vertices, the test colour in the centre."
     figure, axes = style.new(3.5, alt, width=3.7, subplot_kw={"projection": "3d", "computed_zorder": False})

@@ -21,7 +21,7 @@ def margin_curve(table: pd.DataFrame) -> style.Figure:
     """Validation and test accuracy against the margin m, ours beside the paper's.
 
     Args:
-        table: as of `report.table2`: percent; a row `rcl-m<number>` or `rcl-inf` per margin, and
+        table: as of `table2.table2`: percent; a row `rcl-m<number>` or `rcl-inf` per margin, and
             `standard` for the dashed line. Rows without a run (n = 0) show the paper's point
             alone, rows that the paper does not have show ours alone. Error bars are standard
             deviations over seeds, n of them; one seed has none.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mnistmp import files, paths
 
-STYLE = Path(__file__).resolve().parent.parent / "mnistmp.mplstyle"
+STYLE = Path(__file__).resolve().parent / "mnistmp.mplstyle"
 _RC = mpl.rc_params_from_file(STYLE, use_default_template=False)
 
 WIDTH = 5.5  # inches: a column of text

@@ -16,7 +16,7 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
     """Table 2 as a forest plot: every row's mean ± standard deviation, ours above the paper's.
 
     Args:
-        table: as of `report.table2`, in percent, a line per row from top to bottom. A row
+        table: as of `table2.table2`, in percent, a line per row from top to bottom. A row
             without records (n = 0) shows the paper's points alone, a row that the paper does
             not have shows ours alone.
 

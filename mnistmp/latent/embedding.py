@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnistmp import protocol, records, training
-from mnistmp.environment import environment
+from mnistmp import engine, paper, records
+from mnistmp.records.provenance import environment
 from mnistmp.latent import file
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.measures import measure
@@ -20,14 +20,14 @@ from mnistmp.methods import Method
 from mnistmp.records import RunRecord
 from mnistmp.selection import select
 from mnistmp.spec import RunSpec
-from mnistmp.splits import Splits
+from mnistmp.engine.splits import Splits
 
 
 def embed_planned(preset: str, seeds: str = "recorded", rows: str = "all", *, progress=print) -> list[Path]:
     """What a notebook is asked for: `compute` for the first of the seeds; "recorded" computes nothing."""
     if seeds == "recorded":
         return []
-    wanted = {row.id for row in protocol.trainings(rows)}
+    wanted = {row.id for row in paper.trainings(rows)}
     views = [view for view in PANELS if view.row in wanted]
     return compute(preset, seed_of(preset, seeds), views, progress=progress)
 
@@ -47,7 +47,7 @@ def compute(
     for spec, due in missing(preset, seed, views).items():
         try:
             record, panels = embed(spec, due)
-        except training.Diverged as error:
+        except engine.Diverged as error:
             if records.find(spec, preset) is None:  # that it diverged is its result
                 records.save(error.record, preset)
             raise LatentError(str(error)) from None
@@ -69,8 +69,8 @@ def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embeddi
     Raises:
         training.Diverged: there is no network to look at.
     """
-    device = training.pick_device()
-    record, network = training.fit_selected(spec, device=device)
+    device = engine.pick_device()
+    record, network = engine.fit_selected(spec, device=device)
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
     splits, panels = Splits(spec, device), []
     for view in views:
@@ -78,7 +78,7 @@ def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embeddi
         about = {
             "key": spec.key(), "spec": spec.to_json(), "row": spec.row, "split": view.split, "seed": spec.seed,
             "epoch": epoch, "record": "new", "tsne": settings(spec.seed),
-            "environment": environment(device, spec.precision, training.path_name(device)),
+            "environment": environment(device, spec.precision, engine.path_name(device)),
             "numbers": measure(features, labels, predicted),
         }  # fmt: skip
         xy = tsne(features, spec.seed)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnistmp import notebooks, planning, protocol, records, training
+from mnistmp import engine, paper, records
+from mnistmp.sweep import notebooks, plan
 from mnistmp.latent import file
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.picture import settings
 from mnistmp.spec import RunSpec
-from mnistmp.unit import Unit
+from mnistmp.sweep.unit import Unit
 
 NOTEBOOK = "09_latent_space"
 
@@ -98,13 +99,13 @@ def remarks(panels: Sequence[Embedding], preset: str) -> list[str]:
 
 def seed_of(preset: str, seeds: str | None) -> int:
     """The one seed that Figure 3 shows: the first of "0-9" and the like; of "recorded" the preset's first."""
-    return protocol.preset(preset).seeds[0] if seeds in (None, "recorded") else protocol.parse_seeds(seeds)[0]
+    return paper.preset(preset).seeds[0] if seeds in (None, "recorded") else paper.parse_seeds(seeds)[0]
 
 
 def _specs(preset: str, seed: int | None, views: Sequence[View], precision: str | None = None) -> dict[str, RunSpec]:
     seed = seed_of(preset, None) if seed is None else seed
-    precision = training.resolve_precision(preset, precision)
-    return {view.row: protocol.spec_for(view.row, seed, preset, precision) for view in views}
+    precision = engine.resolve_precision(preset, precision)
+    return {view.row: paper.spec_for(view.row, seed, preset, precision) for view in views}
 
 
 def units(preset: str, seed: int, folder: Path, precision: str | None = None) -> list[Unit]:
@@ -120,8 +121,8 @@ def units(preset: str, seed: int, folder: Path, precision: str | None = None) ->
     """
     notebooks.find(folder, [NOTEBOOK])
     due = list(missing(preset, seed, precision=precision))
-    size = max(1, min(planning.most_per_unit(due), len(due) // 2))  # never one unit: most machines have two cores
+    size = max(1, min(plan.most_per_unit(due), len(due) // 2))  # never one unit: most machines have two cores
     new = [spec for spec in due if records.find(spec, preset) is None]  # apart: these are recorded on the way
     groups = new, [spec for spec in due if spec not in new]
     shared = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
-    return [planning.unit_of(NOTEBOOK, specs, preset, folder) for specs in shared]
+    return [plan.unit_of(NOTEBOOK, specs, preset, folder) for specs in shared]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mnistmp.layers import ConvTranspose2d, ConvTranspose2x2
+from mnistmp.fast.layers import ConvTranspose2d, ConvTranspose2x2
 from mnistmp.methods.base import Method, register
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnistmp import claims, paths, protocol, records, report
+from mnistmp import paper, paths, records
+from mnistmp.results import claims, table2
 from mnistmp.files import write_atomically
 from mnistmp.site import front
 
@@ -47,13 +48,13 @@ def build(preset: str, folder: Path) -> list[Path]:
         RecordError, ReportError: from the records behind Table 2.
         OSError: the folder cannot be written.
     """
-    preset = protocol.preset(preset).name
+    preset = paper.preset(preset).name
     pages = read(notebooks(preset))
     found = records.load(preset)
-    table = report.table2(found)
+    table = table2.table2(found)
     tested = claims.to_markdown(claims.compare(found))
     interactive = paths.figures(preset) / INTERACTIVE
-    files: dict[str, str | bytes] = {"table2.csv": report.to_csv(table), "table2.tex": report.to_latex(table, preset)}
+    files: dict[str, str | bytes] = {"table2.csv": table2.to_csv(table), "table2.tex": table2.to_latex(table, preset)}
     if interactive.is_file():
         files[INTERACTIVE] = interactive.read_bytes()
     index = Page("index", front.TITLE, front.notebook(table, tested, preset, INTERACTIVE in files))

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from mnistmp import paths, report
+from mnistmp import paths
+from mnistmp.results import table2
 
 TITLE = "MNIST-MP and the reverse contrastive loss"
 
@@ -33,7 +34,7 @@ def notebook(table: pd.DataFrame, claims: str, preset: str, interactive: bool) -
     """The page.
 
     Args:
-        table: as of `report.table2`.
+        table: as of `table2.table2`.
         claims: what the paper says about it, tested: of `claims.to_markdown`.
         preset: whose figures are shown, those that there are.
         interactive: whether the site holds Figure 3 to point at.
@@ -41,7 +42,7 @@ def notebook(table: pd.DataFrame, claims: str, preset: str, interactive: bool) -
     from nbformat.v4 import new_markdown_cell as cell
     from nbformat.v4 import new_notebook
 
-    heading, _, rest = report.to_markdown(table, preset).partition("\n")
+    heading, _, rest = table2.to_markdown(table, preset).partition("\n")
     cells = [
         cell(f"# {TITLE}\n\n{_ABOUT}", id="about"),
         cell(f"## {heading.strip('*')}\n{rest}\nAs files: [CSV](table2.csv), [LaTeX](table2.tex).", id="table2"),

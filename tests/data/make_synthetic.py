@@ -28,7 +28,7 @@ COUNTS = {
 
 def synthetic(row: str, seed: int, val: list[int], test: list[int]):
     """The invented record of a run with these counts."""
-    from mnistmp import protocol
+    from mnistmp import paper
     from mnistmp.records import RunRecord
 
     history = [
@@ -38,7 +38,7 @@ def synthetic(row: str, seed: int, val: list[int], test: list[int]):
     ]  # fmt: skip
     diverged = len(val) < 3
     return RunRecord(
-        spec=protocol.spec_for(row, seed, "paper", epochs=3), status="diverged" if diverged else "done",
+        spec=paper.spec_for(row, seed, "paper", epochs=3), status="diverged" if diverged else "done",
         history=history, val_total=10_000, test_total=10_000, started="2000-01-01T00:00:00Z", seconds=4.5,
         environment={"device": "synthetic", "threads": 1, "path": "none", "code_version": "000000000000"},
         diverged_epoch=len(val) + 1 if diverged else None,
@@ -47,13 +47,14 @@ def synthetic(row: str, seed: int, val: list[int], test: list[int]):
 
 def main() -> None:
     os.environ["MNISTMP_RESULTS"] = str(HERE)
-    from mnistmp import records, report
+    from mnistmp import records
+    from mnistmp.results import table2
 
     shutil.rmtree(HERE, ignore_errors=True)
     for name, counts in COUNTS.items():
         row, _, seed = name.partition("/")
         records.save(synthetic(row, int(seed or 0), *counts), "paper")
-    report.write(report.table2(records.load("paper")), "paper")
+    table2.write(table2.table2(records.load("paper")), "paper")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,3 @@
+"""One run: from a spec to its result, and all that decides its numbers."""
+
+from mnistmp.engine.fit import *  # noqa: F403

@@ -1,0 +1,272 @@
+"""fit(spec): one training under the paper's protocol, evaluated after every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+
+from mnistmp import data, methods, paper, records
+from mnistmp.engine import cuda_graph
+from mnistmp.records.provenance import environment
+from mnistmp.engine.device import fastest_precision, native_bfloat16, path_name, pick_device, resolve_precision
+from mnistmp.engine.device import worker_environment
+from mnistmp.methods import Method
+from mnistmp.network import LeNet, initialize
+from mnistmp.engine.optimizer import SGD
+from mnistmp.records import RunRecord
+from mnistmp.engine.seeding import generator, stream_seed
+from mnistmp.selection import select
+from mnistmp.spec import RunSpec
+from mnistmp.engine.splits import Splits
+
+__all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected",
+           "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "resolve_precision", "train_epoch",
+           "train_missing", "train_planned", "worker_environment"]  # fmt: skip
+
+OnEpoch = Callable[[int, Method, dict[str, Any]], None]
+
+
+# cuDNN would otherwise choose convolutions by timing them, or take some that add up in no fixed order.
+@torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+def fit(
+    spec: RunSpec,
+    *,
+    device: str | torch.device | None = None,
+    progress: Callable[[str], None] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> RunRecord:
+    """Train once and measure validation and test accuracy after every epoch.
+
+    The same spec gives the same record, apart from times, on the same machine with the
+    same number of threads and the same computation path.
+
+    Args:
+        spec: what to train.
+        device: "cpu", "cuda" ...; None takes a GPU if there is one.
+        progress: called with one line per epoch, for example `print`.
+        on_epoch: called as on_epoch(epoch, method, entry) after each evaluation, epoch from 1;
+            it may look at the network but must not change it.
+
+    Returns:
+        A record of status "done"; or "diverged", with the epoch, when the loss or a weight
+        became NaN or infinite.
+
+    Raises:
+        DataError: the digits are missing or not what they should be.
+    """
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    device = pick_device(device)
+    splits = Splits(spec, device)
+    method = build(spec, device)
+    optimizer = SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
+    if spec.precision == "bfloat16":
+        # The optimiser starts from the unrounded initial weights.
+        optimizer.load_weights(list(build(spec, device, "float32").parameters()))
+    steps = cuda_graph.recorded(method, optimizer, splits)
+    path = f"{device.type}-graph" if steps else path_name(device)
+    origin = environment(device, spec.precision, path)  # now: files may change during a long run
+    order = generator(spec.seed, "order")
+    history: list[dict[str, Any]] = []
+    status, diverged_epoch = "done", None
+    for epoch in range(1, spec.epochs + 1):
+        epoch_clock = time.perf_counter()
+        method.train()
+        if steps:
+            terms = steps.epoch(splits.train_order(order))
+        else:
+            terms = train_epoch(method, optimizer, splits.train_batches(order))
+        if not all(map(math.isfinite, terms.values())) or not optimizer.finite():
+            status, diverged_epoch = "diverged", epoch
+            break
+        entry = {
+            "epoch": epoch,
+            "val_correct": count_correct(method, splits, "val"),
+            "test_correct": count_correct(method, splits, "test"),
+            "train_loss": terms.pop("loss"),
+            "terms": terms,
+            "seconds": round(time.perf_counter() - epoch_clock, 3),
+        }
+        history.append(entry)
+        _report(spec, entry, splits, progress)
+        if on_epoch:
+            on_epoch(epoch, method, entry)
+    return RunRecord(
+        spec=spec,
+        status=status,
+        history=history,
+        val_total=splits.total("val"),
+        test_total=splits.total("test"),
+        environment=origin,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - clock, 3),
+        diverged_epoch=diverged_epoch,
+    )
+
+
+def train_missing(
+    specs: Iterable[RunSpec], preset: str, *, device=None, progress: Callable[[str], None] | None = None
+) -> list[RunRecord]:
+    """The records of these runs, training and saving those that `results/<preset>` lacks.
+
+    Raises:
+        RecordError: a record exists but cannot be read or belongs to another spec; nothing
+            is trained then, and nothing is overwritten.
+    """
+    specs = list(specs)
+    found = [records.find(spec, preset) for spec in specs]
+    finished = []
+    for spec, record in zip(specs, found):
+        if record is None:
+            record = fit(spec, device=device, progress=progress)
+            records.save(record, preset)
+        finished.append(record)
+    return finished
+
+
+def train_planned(
+    preset: str, rows: str = "all", seeds: str | None = None, notebook: str | None = None, *, progress=print
+) -> list[RunRecord]:
+    """The runs that a notebook is asked for: `train_missing` of `paper.plan`, at the preset's precision.
+
+    Args:
+        preset, rows, seeds, notebook: as for `paper.plan`; seeds "recorded" trains nothing.
+    """
+    if seeds == "recorded":
+        return []
+    specs = paper.plan(preset, rows, seeds, resolve_precision(preset), notebook)
+    return train_missing(specs, preset, progress=progress)
+
+
+class Diverged(RuntimeError):
+    """A training that left no network to look into; `record` says when it diverged."""
+
+    def __init__(self, record: RunRecord):
+        self.record = record
+        spec = record.spec
+        super().__init__(
+            f"{spec.row} seed {spec.seed} diverged in epoch {record.diverged_epoch}; there is no network to select."
+        )
+
+
+def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, on_epoch: OnEpoch | None = None):
+    """Train and return (record, method at the epoch that `rule` selects), for looking into a network."""
+    total = len(data.load(spec.dataset).test_labels)
+    counts: list[int] = []
+    selected: dict[str, Any] = {}
+
+    def keep(epoch: int, method: Method, entry: dict[str, Any]) -> None:
+        counts.append(entry["val_correct"])
+        if select(counts, total, rule) == epoch - 1:
+            selected.update(method=method, state=copy.deepcopy(method.state_dict()))
+        if on_epoch:
+            on_epoch(epoch, method, entry)
+
+    record = fit(spec, device=device, on_epoch=keep)
+    if record.status != "done":
+        raise Diverged(record)
+    selected["method"].load_state_dict(selected["state"])
+    return record, selected["method"]
+
+
+def fit_to_inspect(spec: RunSpec, rule: str = "best-validation", *, on_epoch: OnEpoch | None = None):
+    """`fit_selected` on the CPU for looking into a network, not for a table: as fast as it gets, looked at in float32.
+
+    Args:
+        spec: its precision is replaced by the one that is fastest here, as the record says.
+        rule: which epoch's network to return, see `selection.select`.
+        on_epoch: as for `fit`; it gets a copy of the method in float32.
+
+    Returns:
+        (record, method in float32 on the CPU).
+
+    Raises:
+        Diverged: there is no network to look into.
+    """
+
+    def look(epoch: int, method: Method, entry: dict[str, Any]) -> None:
+        if on_epoch:
+            on_epoch(epoch, copy.deepcopy(method).float(), entry)
+
+    device = torch.device("cpu")
+    spec = dataclasses.replace(spec, precision=fastest_precision(device))
+    record, method = fit_selected(spec, rule, device=device, on_epoch=look)
+    return record, method.float()
+
+
+def train_epoch(method: Method, optimizer: SGD, batches: Iterable) -> dict[str, float]:
+    """Train on the batches; the mean of the loss, as "loss", and of each of its terms."""
+    sums: dict[str, torch.Tensor] = {}
+    steps = 0
+    for images, labels in batches:
+        loss, terms = method.loss(images, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        # Sums stay on the device: reading a number off it would stop it at every step.
+        for name, value in {"loss": loss, **terms}.items():
+            value = value.detach().double()
+            sums[name] = sums[name] + value if name in sums else value
+        steps += 1
+    return {name: float(total) / max(steps, 1) for name, total in sums.items()}
+
+
+def count_correct(method: Method, splits: Splits, split: str) -> int:
+    """How many digits of a split the network gets right."""
+    method.eval()
+    with torch.inference_mode():
+        correct = sum((method(images).argmax(1) == labels).sum() for images, labels in splits.batches(split))
+    return int(correct)
+
+
+def build(spec: RunSpec, device: torch.device, precision: str | None = None) -> Method:
+    """The untrained method of a spec, on the device. Weights are drawn on the CPU: equal on every device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(spec.seed, "initialization"))
+        method = methods.get(spec.method)(LeNet(image_size=spec.image_size), **spec.options)
+        initialize(method, spec.initialization)
+    dtype = torch.bfloat16 if (precision or spec.precision) == "bfloat16" else torch.float32
+    method = method.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    method.generator = generator(spec.seed, "noise", device)
+    return method
+
+
+def estimate_seconds(spec: RunSpec, device: str | torch.device | None = None, steps: int = 4) -> float:
+    """Seconds that `fit(spec)` will take on this machine as loaded now, from timing a few steps."""
+    device = pick_device(device)
+    splits, method = Splits(spec, device), build(spec, device)
+    optimizer = SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
+    batches = itertools.islice(splits.train_batches(generator(spec.seed, "order")), 2 * steps)
+    train_epoch(method, optimizer, itertools.islice(batches, steps))  # the first steps compile and allocate
+    clock = time.perf_counter()
+    train_epoch(method, optimizer, batches)
+    step = (time.perf_counter() - clock) / steps
+    # Evaluating a digit costs about a quarter of training on it: one forward pass, nothing kept.
+    digits = math.ceil(splits.total("train") / spec.batch_size) * spec.batch_size
+    digits += (splits.total("val") + splits.total("test")) / 4
+    return spec.epochs * step * digits / spec.batch_size
+
+
+def _report(spec: RunSpec, entry: dict[str, Any], splits: Splits, progress: Callable[[str], None] | None) -> None:
+    val, test = (100 * entry[f"{s}_correct"] / splits.total(s) for s in ("val", "test"))
+    if progress:
+        progress(
+            f"{spec.row} seed {spec.seed} epoch {entry['epoch']}/{spec.epochs}  val {val:.2f} %  test {test:.2f} %"
+        )
+    path = os.environ.get("MNISTMP_PROGRESS")
+    if path:
+        line = {"row": spec.row, "seed": spec.seed, "epoch": entry["epoch"], "epochs": spec.epochs,
+                "val": val, "test": test, "seconds": entry["seconds"]}  # fmt: skip
+        # It is for looking at only: a full disk, or a folder cleared away, must not end the training.
+        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
