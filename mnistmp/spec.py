@@ -52,7 +52,7 @@ class RunSpec:
             "test" colour (the original-MNIST row), or "white" (a reading of that row).
         image_size: 28, or 32 as another reading; how it is reached: `resize`.
         input_range: what the network sees for black and full colour.
-        initialization: "pytorch" or "glorot".
+        initialization: "pytorch", "glorot" or "he".
         precision: "bfloat16" is mixed precision: bfloat16 products, float32 weights,
             losses and updates.
         last_batch: "keep" or "drop" the incomplete batch at an epoch's end.

@@ -281,7 +281,7 @@ def test_key_follows_every_field_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "preset, key", [("digits", "08d4a8326ce6d23d"), ("quick", "7fc2104a231e1e0d"), ("paper", "889de4c1dd4d504a")]
+    "preset, key", [("digits", "5f197bf4dc6af8d8"), ("quick", "5e18045af997156e"), ("paper", "60ca9d20c3abcc1f")]
 )
 def test_keys_are_stable(preset, key):
     """The key of row rcl-inf, seed 3, in bfloat16. A failure means that existing records no longer match.
