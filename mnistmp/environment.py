@@ -23,7 +23,7 @@ _NOT_DECIDING = {
     "__init__", "__main__", "ablation", "attempts", "batch", "calibration", "claims", "cli", "cluster", "dataset",
     "doctor", "environment", "figures", "files", "interactive", "intervals", "latent", "notebooks", "paths",
     "planning", "progress", "protocol", "readings", "records", "report", "reproduce", "runfile", "runrecord",
-    "selection", "site", "study", "unit", "verbs", "weights",
+    "search", "selection", "site", "study", "unit", "verbs", "weights",
 }  # fmt: skip
 
 
