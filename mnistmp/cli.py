@@ -137,6 +137,14 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     _dry_run(parser)
 
 
+def _search_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=_named, metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
+    parser.add_argument("--stage", type=int, choices=range(1, 7), metavar="N",
+                        help="the last stage to train, 1 to 6 (default: 6)")  # fmt: skip
+    _jobs(parser)
+    _dry_run(parser)
+
+
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="only look; download nothing")
 
@@ -159,6 +167,7 @@ VERBS: list[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[
     ("select-weights", "a method's largest weight that keeps validation up", _weights_arguments, verbs.select_weights),
     ("ablate", "a row under other readings of the paper, one at a time", _ablate_arguments, verbs.ablate),
     ("calibrate", "which readings of the paper fit its validation column", _calibrate_arguments, verbs.calibrate),
+    ("search", "which positive and scaling fit RCL's validation column, in stages", _search_arguments, verbs.search),
     ("doctor", "say whether this machine can run it, and what to do where not", _doctor_arguments, verbs.doctor),
     ("data", "find MNIST, or download it, and verify every byte", _data_arguments, verbs.data),
 ]

@@ -9,7 +9,7 @@ from torch import nn
 
 from mnistmp.fast.layers import Conv2d, Linear, PoolReLU
 
-INITIALIZATIONS = ("pytorch", "glorot")
+INITIALIZATIONS = ("pytorch", "glorot", "he")
 
 
 class LeNet(nn.Module):
@@ -57,12 +57,16 @@ def initialize(module: nn.Module, scheme: str = "pytorch") -> None:
 
     "pytorch" keeps the layers' own default (what JiGen's code does); "glorot" draws
     Glorot-uniform weights and zero biases, the defaults of the TensorFlow original
-    (ricvolpi/generalize-unseen-domains).
+    (ricvolpi/generalize-unseen-domains); "he" He-uniform weights and zero biases.
     """
     if scheme not in INITIALIZATIONS:
         raise ValueError(f"initialization is {scheme!r}; choose one of {', '.join(INITIALIZATIONS)}.")
-    if scheme == "glorot":
-        for layer in module.modules():
-            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+    if scheme == "pytorch":
+        return
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            if scheme == "glorot":
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+            else:
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)

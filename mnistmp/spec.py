@@ -52,7 +52,7 @@ class RunSpec:
             "test" colour (the original-MNIST row), or "white" (a reading of that row).
         image_size: 28, or 32 as another reading; how it is reached: `resize`.
         input_range: what the network sees for black and full colour.
-        initialization: "pytorch" or "glorot".
+        initialization: "pytorch", "glorot" or "he".
         precision: "bfloat16" is mixed precision: bfloat16 products, float32 weights,
             losses and updates.
         last_batch: "keep" or "drop" the incomplete batch at an epoch's end.
@@ -117,7 +117,9 @@ class RunSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; infinity as the string "inf", which JSON cannot write as a number."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields["options"] = {k: "inf" if v == math.inf else v for k, v in self.options.items()}
+        # Options that a method got later are left out where they have their default: keys of earlier runs stay.
+        added = methods.get(self.method).added_options
+        fields["options"] = {k: "inf" if v == math.inf else v for k, v in self.options.items() if added.get(k) != v}
         return fields
 
     @classmethod

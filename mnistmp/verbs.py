@@ -151,6 +151,13 @@ def calibrate(args: argparse.Namespace) -> int:
     return code
 
 
+def search(args: argparse.Namespace) -> int:
+    """Train the search for the authors' loss."""
+    from mnistmp.results import search
+
+    return search.search(args.stage, jobs=args.jobs, dry_run=args.dry_run)
+
+
 def data(args: argparse.Namespace) -> int:
     """Find and verify MNIST."""
     from mnistmp import data

@@ -81,14 +81,16 @@ def test_default_initialization_is_pytorchs():
         assert torch.equal(ours, theirs)
 
 
-def test_glorot_initialization():
+@pytest.mark.parametrize("scheme", ["glorot", "he"])
+def test_glorot_and_he_initialization(scheme):
     network = nn.Sequential(LeNet(), nn.ConvTranspose2d(8, 4, 3))
-    initialize(network, "glorot")
+    initialize(network, scheme)
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             area = layer.weight[0, 0].numel()
-            limit = (6 / (area * sum(layer.weight.shape[:2]))) ** 0.5
+            fan = sum(layer.weight.shape[:2]) if scheme == "glorot" else layer.weight.shape[1]
+            limit = (6 / (area * fan)) ** 0.5
             assert 0.98 * limit < layer.weight.abs().max() <= limit or layer.weight.numel() < 1000
             assert layer.bias.abs().max() == 0
-    with pytest.raises(ValueError, match="initialization is 'zeros'; choose one of pytorch, glorot"):
+    with pytest.raises(ValueError, match="initialization is 'zeros'; choose one of pytorch, glorot, he"):
         initialize(network, "zeros")

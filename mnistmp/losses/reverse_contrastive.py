@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -10,23 +11,34 @@ from torch.nn import functional as F
 
 from mnistmp.losses.readings import at_least_float32, check_reading
 
+Scaling = Literal["coordinate", "channel", "batch", "sample"]
+Positive = Literal[
+    "closest", "second", "farthest", "random", "subset", "shifted", "mean", "active-mean", "active-sum"
+]  # fmt: skip
+Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
+SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
+
 
 def reverse_contrastive_loss(
     features: torch.Tensor,
     labels: torch.Tensor,
     margin: float = math.inf,
-    scaling: str = "coordinate",
+    scaling: Scaling = "coordinate",
     *,
+    positive: Positive = "closest",
+    negative: Negative = "closest",
     distance: str = "sum",
     extrema_gradient: str = "kept",
     detach: str = "after-scaling",
     mining: str = "scaled",
+    epsilon: float = 0.0,
+    generator: torch.Generator | None = None,
     return_active: bool = False,
 ):
     """Push samples of a class apart, until the nearest other class is near.
 
-    Every sample of the batch is an anchor. Its positive is the nearest other sample of
-    its class, its negative the nearest sample of another class, in L1 distance between
+    Every sample of the batch is an anchor. By default its positive is the nearest other sample
+    of its class, its negative the nearest sample of another class, in L1 distance between
     features rescaled to [0, 1]. An anchor whose positive is nearer than `margin` times its
     negative is pushed away from the positive; the positive itself gets no gradient.
 
@@ -36,13 +48,25 @@ def reverse_contrastive_loss(
         margin: m of Eq. 1, 0 or more; infinity drops the condition.
         scaling: over what "the maximum and minimum activation values computed batch-wise"
             (Sec. 4.1) are taken: "coordinate", each position of each channel over the batch;
-            "channel", each channel over batch and positions; "batch", the whole tensor.
+            "channel", each channel over batch and positions; "batch", the whole tensor;
+            "sample", each sample over its own coordinates.
             The default is the one whose validation accuracy is near the paper's.
+        positive: which other samples of its class an anchor is pushed from. One of them: the
+            "closest" (the paper's text), the "second" closest, the "farthest", a "random" one,
+            the closest of a random "subset" (each kept with probability 1/2), or "shifted", what
+            a slip of an index makes of the closest: its position among the class without the
+            anchor, used in the class with it, which for half of the anchors is the member
+            before the closest, at times the anchor itself. Or several: all of them, at their
+            "mean" distance; "active-mean" and "active-sum" hold the condition of Eq. 1 for each
+            of them by itself and take mean or sum over those that meet it.
+        negative: which sample of another class the condition compares with, or their "mean" distance.
         distance: "sum" of the coordinates' absolute differences (the L1 distance), their
             "mean", or "channel-mean", the sum over channels of the mean over positions.
         extrema_gradient: whether the gradient flows through minimum and maximum, "kept" or "detached".
         detach: the positive leaves the graph "after-scaling" or "before-scaling".
         mining: neighbours are found among "scaled" or "raw" features.
+        epsilon: added to maximum - minimum before dividing by it, 0 or more.
+        generator: source of what is drawn at random; None for torch's global one.
         return_active: return (loss, share of anchors that were pushed), the share without gradient.
 
     Returns:
@@ -50,9 +74,9 @@ def reverse_contrastive_loss(
         anchor alone in its class counts in N and contributes 0; so does a constant coordinate.
 
     Raises:
-        ValueError: shapes that do not fit, a negative or NaN margin, an unknown reading.
+        ValueError: shapes that do not fit, a negative or NaN margin or epsilon, an unknown reading.
     """
-    _check_readings(margin, scaling, distance, extrema_gradient, detach, mining)
+    _check_readings(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, epsilon)
     if features.ndim < 2 or labels.shape != features.shape[:1]:
         raise ValueError(
             f"features {tuple(features.shape)} and labels {tuple(labels.shape)} do not fit; expected (N, ...) and (N,)."
@@ -67,25 +91,40 @@ def reverse_contrastive_loss(
     # A coordinate that is constant over the batch says nothing: 0 instead of 0/0. So is one
     # whose span is so small (1e-19) that the slope 1/span^2 would overflow.
     alive = span > torch.finfo(span.dtype).tiny ** 0.5
-    scale = torch.where(alive, 1 / torch.where(alive, span, 1), 0)
+    scale = torch.where(alive, 1 / (torch.where(alive, span, 1) + epsilon), 0)
     if distance == "channel-mean":
         scale = scale / math.prod(features.shape[1:-1])
     scaled = ((features - low) * scale).flatten(1)
 
+    # Algorithm 1: "normalize features" comes before "detach".
+    target = scaled.detach()
+    if detach == "before-scaling":
+        target = ((features.detach() - low) * scale).flatten(1)
+
     with torch.no_grad():
         mined = scaled if mining == "scaled" else features.flatten(1)
-        positive, positive_distance, negative_distance = nearest_neighbours(mined, labels)
-        active = positive_distance < math.inf  # an anchor alone in its class has no positive
-        if margin != math.inf:
-            active &= positive_distance < margin * negative_distance  # condition of Eq. 1
+        distances = pairwise_l1(mined)
+        same, others = _masks(labels)
+        _, to_negative = _choose(distances, ~same, negative, generator)
+        limit = margin * to_negative if margin != math.inf else torch.full_like(to_negative, math.inf)
+        if positive.startswith("active"):
+            pushed = others & (distances < limit[:, None])  # condition of Eq. 1
+            active = pushed.any(1)
+        else:
+            index, to_positive = _choose(distances, others, positive, generator)
+            active = to_positive < limit  # condition of Eq. 1; without a positive its distance is infinite
+            pushed = others & active[:, None]
 
-    if detach == "after-scaling":
-        target = scaled.detach()[positive]  # Algorithm 1: "normalize features" comes before "detach"
+    if positive in SEVERAL:
+        pushes = (torch.cdist(scaled, target, p=1) * pushed).sum(1)
+        if positive != "active-sum":
+            pushes = pushes / pushed.sum(1).clamp(min=1)
+        if distance == "mean":
+            pushes = pushes / scaled.shape[1]
     else:
-        target = ((features.detach()[positive] - low) * scale).flatten(1)
-    gaps = (scaled - target).abs()
-    to_positive = gaps.mean(1) if distance == "mean" else gaps.sum(1)  # d(f_a, f_p)
-    loss = -(to_positive * active).mean()  # Eq. 2 and the 1/N sum of Algorithm 1
+        gaps = (scaled - target[index]).abs()
+        pushes = (gaps.mean(1) if distance == "mean" else gaps.sum(1)) * active  # d(f_a, f_p)
+    loss = -pushes.mean()  # Eq. 2 and the 1/N sum of Algorithm 1
     return (loss, active.to(loss.dtype).mean()) if return_active else loss
 
 
@@ -102,11 +141,43 @@ def nearest_neighbours(points: torch.Tensor, labels: torch.Tensor) -> tuple[torc
         is infinite, and the index is some point's, so that it can be gathered.
     """
     distances = pairwise_l1(points)
+    same, others = _masks(labels)
+    return *_choose(distances, others), _choose(distances, ~same)[1]
+
+
+def _masks(labels):
+    """Bool (N, N): same class, and same class without the sample itself."""
     same = labels[:, None] == labels[None, :]
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positive_distance, positive = distances.masked_fill(~same | itself, math.inf).min(1)
-    negative_distance = distances.masked_fill(same, math.inf).amin(1)
-    return positive, positive_distance, negative_distance
+    return same, same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+
+
+def _choose(distances, candidates, choice="closest", generator=None):
+    """One candidate per row of `distances` (N, N): its index and its distance, both (N,).
+
+    Where there is none the distance is infinite and the index some sample's. For "mean" the
+    distance is the mean over all candidates, and the index means nothing.
+    """
+    if choice == "mean":
+        count = candidates.sum(1)
+        mean = distances.masked_fill(~candidates, 0).sum(1) / count.clamp(min=1)
+        return torch.zeros_like(count), mean.masked_fill(count == 0, math.inf)
+    keys = distances  # the candidate with the smallest key is chosen
+    if choice == "farthest":
+        keys = -distances
+    elif choice == "random":
+        keys = torch.rand(distances.shape, generator=generator, device=distances.device)
+    elif choice == "subset":
+        draw = torch.rand(distances.shape, generator=generator, device=distances.device)
+        candidates = candidates & (draw < 0.5)
+    elif choice == "second":
+        closest = keys.masked_fill(~candidates, math.inf).argmin(1, keepdim=True)
+        candidates = candidates.scatter(1, closest, False)
+    key, index = keys.masked_fill(~candidates, math.inf).min(1)
+    if choice == "shifted":  # a closest that comes after the anchor is mistaken for the member before it
+        order = torch.arange(len(distances), device=distances.device)
+        before = torch.where(candidates.tril(-1), order, 0).amax(1)
+        index = torch.where(index > order, before[index], index)
+    return index, distances.gather(1, index[:, None])[:, 0].masked_fill(key == math.inf, math.inf)
 
 
 def pairwise_l1(points: torch.Tensor) -> torch.Tensor:
@@ -130,7 +201,7 @@ class ReverseContrastiveLoss(nn.Module):
         ValueError: a negative or NaN margin, an unknown reading.
     """
 
-    def __init__(self, margin: float = math.inf, scaling: str = "coordinate", **readings: str):
+    def __init__(self, margin: float = math.inf, scaling: Scaling = "coordinate", **readings: str | float):
         super().__init__()
         _check_readings(margin, scaling, **readings)
         self.margin, self.scaling, self.readings = margin, scaling, readings
@@ -146,7 +217,7 @@ class ReverseContrastiveLoss(nn.Module):
 def _extrema(features, scaling):
     """Minimum and maximum, broadcastable to channels-last features. Ties share the gradient evenly."""
     every = tuple(range(features.ndim))
-    axes = {"coordinate": every[:1], "channel": every[:-1], "batch": every}[scaling]
+    axes = {"coordinate": every[:1], "channel": every[:-1], "batch": every, "sample": every[1:]}[scaling]
     return _Extremum.apply(features, torch.amin, axes), _Extremum.apply(features, torch.amax, axes)
 
 
@@ -172,11 +243,16 @@ class _Extremum(torch.autograd.Function):
 
 
 def _check_readings(
-    margin, scaling, distance="sum", extrema_gradient="kept", detach="after-scaling", mining="scaled"
+    margin, scaling, positive="closest", negative="closest", distance="sum", extrema_gradient="kept",
+    detach="after-scaling", mining="scaled", epsilon=0.0,
 ):  # fmt: skip
     if not margin >= 0:
         raise ValueError(f"margin is {margin}; it must be 0 or more, or infinity.")
-    check_reading("scaling", scaling, ("coordinate", "channel", "batch"))
+    if not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon is {epsilon}; it must be 0 or more.")
+    check_reading("scaling", scaling, get_args(Scaling))
+    check_reading("positive", positive, get_args(Positive))
+    check_reading("negative", negative, get_args(Negative))
     check_reading("distance", distance, ("sum", "mean", "channel-mean"))
     check_reading("extrema_gradient", extrema_gradient, ("kept", "detached"))
     check_reading("detach", detach, ("after-scaling", "before-scaling"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -27,10 +27,14 @@ class Method(nn.Module):
     Evaluation always uses `classifier(features(images))`, so nothing random belongs there.
 
     Attributes:
+        added_options: options that the method got after its first runs were recorded, with the default that computes
+            what was computed before; see `RunSpec.to_json`.
         features, classifier: the parts of `network`, see `LeNet`.
         generator: source of the method's own randomness, on the training device;
             None means torch's global one.
     """
+
+    added_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, network: LeNet):
         super().__init__()

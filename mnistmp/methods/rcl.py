@@ -6,6 +6,7 @@ from typing import Literal
 from torch.nn import functional as F
 
 from mnistmp.losses import reverse_contrastive_loss
+from mnistmp.losses.reverse_contrastive import Negative, Positive, Scaling
 from mnistmp.methods.base import Method, register
 
 
@@ -16,22 +17,27 @@ class RCL(Method):
     Options:
         weight: alpha of Algorithm 1; the paper uses 1.
         margin: m of Eq. 1 and 2; infinity drops the condition.
-        scaling, distance, extrema_gradient, detach, mining: readings of what the text leaves
-            open, see `losses.reverse_contrastive_loss`.
+        scaling, positive, negative, distance, extrema_gradient, detach, mining, epsilon: readings of
+            what the text leaves open, see `losses.reverse_contrastive_loss`.
         tensor: "post-relu" is F's output; "pre-relu" the same before its last ReLU.
     """
+
+    added_options = {"positive": "closest", "negative": "closest", "epsilon": 0.0}
 
     def __init__(
         self,
         network,
         weight: float = 1.0,
         margin: float = math.inf,
-        scaling: Literal["coordinate", "channel", "batch"] = "coordinate",
+        scaling: Scaling = "coordinate",
         distance: Literal["sum", "mean", "channel-mean"] = "sum",
         extrema_gradient: Literal["kept", "detached"] = "kept",
         detach: Literal["after-scaling", "before-scaling"] = "after-scaling",
         mining: Literal["scaled", "raw"] = "scaled",
         tensor: Literal["post-relu", "pre-relu"] = "post-relu",
+        positive: Positive = "closest",
+        negative: Negative = "closest",
+        epsilon: float = 0.0,
     ):
         super().__init__(network)
         self.weight = weight
@@ -43,6 +49,9 @@ class RCL(Method):
             extrema_gradient=extrema_gradient,
             detach=detach,
             mining=mining,
+            positive=positive,
+            negative=negative,
+            epsilon=epsilon,
         )
 
     def loss(self, images, labels):
@@ -52,6 +61,8 @@ class RCL(Method):
         else:
             raw = features = self.features(images)
         cross_entropy = F.cross_entropy(self.classifier(features).float(), labels)
-        rcl, active = reverse_contrastive_loss(raw, labels, return_active=True, **self.reading)
+        rcl, active = reverse_contrastive_loss(
+            raw, labels, generator=self.generator, return_active=True, **self.reading
+        )
         # Algorithm 1, last line: L_CE + alpha * L_RC.
         return cross_entropy + self.weight * rcl, {"cross_entropy": cross_entropy, "rcl": rcl, "active": active}

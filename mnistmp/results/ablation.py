@@ -20,7 +20,7 @@ from mnistmp.results.readings import named, word
 from mnistmp.spec import RunSpec
 
 # Of the run rather than of the method: what may be asked for besides the method's own options.
-RUN = {"image_size": (28, 32), "input_range": ("[-1,1]", "[0,1]"), "initialization": ("pytorch", "glorot"),
+RUN = {"image_size": (28, 32), "input_range": ("[-1,1]", "[0,1]"), "initialization": ("pytorch", "glorot", "he"),
        "last_batch": ("keep", "drop")}  # fmt: skip
 COLUMNS = ("row", "reading", "n", "val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low", "ci_high",
            "paper_difference", "paper_ci_low", "paper_ci_high", "diverged")  # fmt: skip

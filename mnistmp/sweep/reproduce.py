@@ -179,10 +179,10 @@ def table(preset: str) -> dict[str, str]:
         instead = f", or choose --preset {' or '.join(others)}" if others else ""
         command = f"mnistmp reproduce --preset {preset}"
         raise plan.BatchError(f"Preset {preset} has no records yet; run {command}{instead}.")
-    table2 = table2.table2(found)
-    text = table2.to_markdown(table2, preset)
+    lines = table2.table2(found)
+    text = table2.to_markdown(lines, preset)
     print("\n" + _aligned(text))
-    files = table2.write(table2, preset)
+    files = table2.write(lines, preset)
     print(f"Table:      {', '.join(paths.shown(path) for path in files.values())}")
     comparisons = claims.compare(found)
     print(f"Claims:     {', '.join(paths.shown(path) for path in claims.write(comparisons, preset))}")
