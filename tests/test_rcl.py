@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mnistmp.losses import ReverseContrastiveLoss, nearest_neighbours, pairwise_l1, reverse_contrastive_loss
-from mnistmp.losses.reverse_contrastive import Negative, Positive, Scaling, _extrema
+from mnistmp.losses.reverse_contrastive import Condition, Mining, Negative, Positive, Scaling, _extrema
 
 MARGINS = (0, 0.2, 0.4, 0.6, 0.8, 0.9, math.inf)
 SCALINGS = get_args(Scaling)
@@ -17,7 +17,7 @@ READINGS = {
     "distance": ("sum", "mean", "channel-mean"),
     "extrema_gradient": ("kept", "detached"),
     "detach": ("after-scaling", "before-scaling"),
-    "mining": ("scaled", "raw"),
+    "mining": get_args(Mining),
 }
 
 
@@ -26,7 +26,7 @@ READINGS = {
 
 def oracle(
     features, labels, margin, scaling, distance="sum", extrema_gradient="kept", detach="after-scaling", mining="scaled",
-    positive="closest", negative="closest", epsilon=0.0, generator=None,
+    positive="closest", negative="closest", condition="anchor", epsilon=0.0, generator=None,
 ):  # fmt: skip
     """Algorithm 1, line by line: a loop over anchors, in it a loop over the others. Returns the loss."""
     maps = features.flatten(2) if features.ndim > 2 else features[:, :, None]  # (N, C, positions)
@@ -54,8 +54,9 @@ def oracle(
 
     scaled = rescaled(maps)
     live_positives = scaled.detach() if detach == "after-scaling" else rescaled(maps.detach())
-    mined = (scaled if mining == "scaled" else maps.flatten(1)).detach()
-    gap = [[float((mined[i] - mined[j]).abs().sum()) for j in range(count)] for i in range(count)]
+    mined = (maps.flatten(1) if mining == "raw" else scaled).detach()
+    gap = [[float((mined[i] - mined[j]).norm(p=2 if mining == "euclidean" else 1)) for j in range(count)]
+           for i in range(count)]  # fmt: skip
     draws = {}  # what is drawn, in this order
     for role, choice in (("negative", negative), ("positive", positive)):
         draws[role] = torch.rand(count, count, generator=generator) if choice in ("random", "subset") else None
@@ -74,15 +75,15 @@ def oracle(
             return whole_class[members.index(ranked[0])]
         return ranked[0] if ranked else None
 
-    losses = []
+    losses, both = [], []
     for i in range(count):
         positives = [j for j in range(count) if labels[j] == labels[i] and j != i]
         negatives = [j for j in range(count) if labels[j] != labels[i]]
         if negative == "mean":
             limit = sum(gap[i][j] for j in negatives) / len(negatives) if negatives else math.inf
         else:
-            chosen = one_of(i, negatives, negative, draws["negative"])
-            limit = math.inf if chosen is None else gap[i][chosen]
+            opponent = one_of(i, negatives, negative, draws["negative"])
+            limit = math.inf if opponent is None else gap[i][opponent]
 
         def pushed(to_positive):
             return margin == math.inf or to_positive < margin * limit
@@ -96,9 +97,24 @@ def oracle(
         else:
             chosen = one_of(i, positives, positive, draws["positive"])
             pushes = [chosen] if chosen is not None and pushed(gap[i][chosen]) else []
+            if condition != "anchor" and chosen is not None:
+                both.append((i, chosen, opponent))
         total = sum((-d(scaled[i], live_positives[j]) for j in pushes), 0 * scaled[i].sum())
         losses.append(total / (1 if positive == "active-sum" else max(len(pushes), 1)))
-    return sum(losses) / count
+    if condition == "anchor" or margin == math.inf:
+        return sum(losses) / count
+    if condition == "batch":
+        near, far = (sum(gap[i][j] for i, j in pairs) for pairs in ([b[:2] for b in both], [b[::2] for b in both]))
+        return sum(-d(scaled[i], live_positives[p]) for i, p, _ in both if near < margin * far) / count + 0 * scaled.sum()
+    shape = (channels, positions) if condition == "map" else (channels * positions, 1)
+    total = 0 * scaled.sum()
+    for i, p, n in both:
+        own, to_positive, to_negative = (scaled[j].view(shape) for j in (i, p, n))
+        live = live_positives[p].view(shape)
+        for part in range(shape[0]):
+            if (own - to_positive)[part].abs().sum() < margin * (own - to_negative)[part].abs().sum():
+                total = total - (own - live)[part].abs().sum()
+    return total / count / {"sum": 1, "mean": channels * positions, "channel-mean": positions}[distance]
 
 
 def extreme(values, pick):
@@ -210,6 +226,34 @@ def test_several_positives_under_every_combination_of_readings_equal_the_double_
     features[:, 1] *= 20
     for positive in ("mean", "active-mean", "active-sum"):
         assert_equals_oracle(features, labels, 0.9, "channel", positive=positive, **dict(zip(READINGS, readings)))
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("condition", get_args(Condition))
+@pytest.mark.parametrize("name", ["relu", "random", "singleton classes", "two samples", "flat"])
+def test_every_condition_equals_the_double_loop(name, condition, scaling):
+    features, labels = batch(name, seed=3)
+    if name == "two samples" and condition != "anchor":
+        labels = torch.tensor([0, 1])  # without a negative there is nothing to compare with
+    for margin, positive in itertools.product((0.5, 1.2, math.inf), ("closest", "random")):
+        assert_equals_oracle(features, labels, margin, scaling, condition=condition, positive=positive)
+
+
+def test_condition_by_hand():
+    # Anchor 0 is .1 and .4 from its positive 1, and .8 and .2 from its negative 2.
+    features = torch.tensor([[0.0, 0.0], [0.1, 0.4], [0.8, 0.2], [1.0, 1.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 0, 1, 2])
+    # Coordinates: both anchors are pushed along the first, .1 < .8 and .1 < .7; the second is .4 against .2.
+    assert float(reverse_contrastive_loss(features, labels, 1.0, condition="coordinate")) == pytest.approx(-0.2 / 4)
+    assert float(reverse_contrastive_loss(features, labels, 1.0)) == pytest.approx(-1.0 / 4)
+    assert float(reverse_contrastive_loss(features, labels, 0.53, condition="batch")) == pytest.approx(-1.0 / 4)
+    assert float(reverse_contrastive_loss(features, labels, 0.52, condition="batch")) == 0
+
+
+def test_a_condition_per_coordinate_needs_one_positive_and_one_negative():
+    for choice in ({"positive": "mean"}, {"negative": "mean"}):
+        with pytest.raises(ValueError, match="needs one positive and one negative"):
+            reverse_contrastive_loss(*batch("random"), 0.9, condition="map", **choice)
 
 
 def test_random_choices_come_from_the_generator_and_differ_from_step_to_step():
@@ -371,7 +415,7 @@ def test_impossible_margin_is_refused(margin):
         ReverseContrastiveLoss(margin)
 
 
-@pytest.mark.parametrize("reading", ["scaling", "positive", "negative", *READINGS])
+@pytest.mark.parametrize("reading", ["scaling", "positive", "negative", "condition", *READINGS])
 def test_unknown_reading_is_refused_with_what_is_valid(reading):
     for refuse in (lambda **r: reverse_contrastive_loss(*batch("random"), **r), ReverseContrastiveLoss):
         with pytest.raises(ValueError, match=f"^{reading} is 'sideways'; choose one of .*, .*\\.$"):
