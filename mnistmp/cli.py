@@ -139,8 +139,8 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=_named, metavar="FOLDER", help="instead of results/ or MNISTMP_RESULTS")
-    parser.add_argument("--stage", type=int, choices=range(1, 7), metavar="N",
-                        help="the last stage to train, 1 to 6 (default: 6)")  # fmt: skip
+    parser.add_argument("--stage", type=int, choices=range(1, 8), metavar="N",
+                        help="the last stage to train, 1 to 7 (default: 7)")  # fmt: skip
     _jobs(parser)
     _dry_run(parser)
 

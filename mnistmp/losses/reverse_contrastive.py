@@ -16,6 +16,8 @@ Positive = Literal[
     "closest", "second", "farthest", "random", "subset", "shifted", "mean", "active-mean", "active-sum"
 ]  # fmt: skip
 Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
+Condition = Literal["anchor", "map", "coordinate", "batch"]
+Mining = Literal["scaled", "raw", "euclidean"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
 
 
@@ -30,7 +32,8 @@ def reverse_contrastive_loss(
     distance: str = "sum",
     extrema_gradient: str = "kept",
     detach: str = "after-scaling",
-    mining: str = "scaled",
+    mining: Mining = "scaled",
+    condition: Condition = "anchor",
     epsilon: float = 0.0,
     generator: torch.Generator | None = None,
     return_active: bool = False,
@@ -64,7 +67,10 @@ def reverse_contrastive_loss(
             "mean", or "channel-mean", the sum over channels of the mean over positions.
         extrema_gradient: whether the gradient flows through minimum and maximum, "kept" or "detached".
         detach: the positive leaves the graph "after-scaling" or "before-scaling".
-        mining: neighbours are found among "scaled" or "raw" features.
+        mining: neighbours are found, and the condition is tested, among "scaled" or "raw" features in L1, or
+            among scaled ones in "euclidean" distance.
+        condition: what Eq. 1 is tested for: each "anchor"; each "map" (channel) or "coordinate" of an anchor by
+            itself, which then pushes or not; or the mean distances of the whole "batch".
         epsilon: added to maximum - minimum before dividing by it, 0 or more.
         generator: source of what is drawn at random; None for torch's global one.
         return_active: return (loss, share of anchors that were pushed), the share without gradient.
@@ -74,9 +80,10 @@ def reverse_contrastive_loss(
         anchor alone in its class counts in N and contributes 0; so does a constant coordinate.
 
     Raises:
-        ValueError: shapes that do not fit, a negative or NaN margin or epsilon, an unknown reading.
+        ValueError: shapes that do not fit, a negative or NaN margin or epsilon, an unknown reading, or a
+            condition per map or coordinate without one positive and one negative to compare.
     """
-    _check_readings(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, epsilon)
+    _check_readings(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon)
     if features.ndim < 2 or labels.shape != features.shape[:1]:
         raise ValueError(
             f"features {tuple(features.shape)} and labels {tuple(labels.shape)} do not fit; expected (N, ...) and (N,)."
@@ -102,17 +109,25 @@ def reverse_contrastive_loss(
         target = ((features.detach() - low) * scale).flatten(1)
 
     with torch.no_grad():
-        mined = scaled if mining == "scaled" else features.flatten(1)
-        distances = pairwise_l1(mined)
+        mined = features.flatten(1) if mining == "raw" else scaled
+        distances = torch.cdist(mined, mined) if mining == "euclidean" else pairwise_l1(mined)
         same, others = _masks(labels)
-        _, to_negative = _choose(distances, ~same, negative, generator)
-        limit = margin * to_negative if margin != math.inf else torch.full_like(to_negative, math.inf)
+        opponent, to_negative = _choose(distances, ~same, negative, generator)
+        by_part = condition in ("map", "coordinate") and margin != math.inf
+        limit = torch.full_like(to_negative, math.inf)
+        if margin != math.inf and not by_part:
+            limit = margin * to_negative
         if positive.startswith("active"):
             pushed = others & (distances < limit[:, None])  # condition of Eq. 1
             active = pushed.any(1)
         else:
             index, to_positive = _choose(distances, others, positive, generator)
-            active = to_positive < limit  # condition of Eq. 1; without a positive its distance is infinite
+            if condition == "batch":
+                there = to_positive < math.inf
+                to_positive, limit = (torch.where(there, one, 0).mean() for one in (to_positive, limit))
+                active = there & (to_positive < limit)
+            else:
+                active = to_positive < limit  # condition of Eq. 1; without a positive its distance is infinite
             pushed = others & active[:, None]
 
     if positive in SEVERAL:
@@ -123,7 +138,16 @@ def reverse_contrastive_loss(
             pushes = pushes / scaled.shape[1]
     else:
         gaps = (scaled - target[index]).abs()
+        if by_part:
+            own, other = gaps.detach(), (target - target[opponent]).abs()
+            own, other = (part.unflatten(1, (-1, features.shape[-1])) for part in (own, other))
+            if condition == "map":
+                own, other = own.sum(1, keepdim=True).expand_as(own), other.sum(1, keepdim=True).expand_as(own)
+            met = (own < margin * other).flatten(1)
+            gaps = gaps * met
         pushes = (gaps.mean(1) if distance == "mean" else gaps.sum(1)) * active  # d(f_a, f_p)
+        if by_part:
+            active = active * met.to(gaps.dtype).mean(1)
     loss = -pushes.mean()  # Eq. 2 and the 1/N sum of Algorithm 1
     return (loss, active.to(loss.dtype).mean()) if return_active else loss
 
@@ -244,7 +268,7 @@ class _Extremum(torch.autograd.Function):
 
 def _check_readings(
     margin, scaling, positive="closest", negative="closest", distance="sum", extrema_gradient="kept",
-    detach="after-scaling", mining="scaled", epsilon=0.0,
+    detach="after-scaling", mining="scaled", condition="anchor", epsilon=0.0,
 ):  # fmt: skip
     if not margin >= 0:
         raise ValueError(f"margin is {margin}; it must be 0 or more, or infinity.")
@@ -256,4 +280,10 @@ def _check_readings(
     check_reading("distance", distance, ("sum", "mean", "channel-mean"))
     check_reading("extrema_gradient", extrema_gradient, ("kept", "detached"))
     check_reading("detach", detach, ("after-scaling", "before-scaling"))
-    check_reading("mining", mining, ("scaled", "raw"))
+    check_reading("mining", mining, get_args(Mining))
+    check_reading("condition", condition, get_args(Condition))
+    if condition != "anchor" and (positive in SEVERAL or negative == "mean"):
+        raise ValueError(
+            f"condition is {condition!r} with positive {positive!r} and negative {negative!r}; "
+            'it needs one positive and one negative, or condition "anchor".'
+        )

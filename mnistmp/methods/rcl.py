@@ -6,7 +6,7 @@ from typing import Literal
 from torch.nn import functional as F
 
 from mnistmp.losses import reverse_contrastive_loss
-from mnistmp.losses.reverse_contrastive import Negative, Positive, Scaling
+from mnistmp.losses.reverse_contrastive import Condition, Mining, Negative, Positive, Scaling
 from mnistmp.methods.base import Method, register
 
 
@@ -17,12 +17,12 @@ class RCL(Method):
     Options:
         weight: alpha of Algorithm 1; the paper uses 1.
         margin: m of Eq. 1 and 2; infinity drops the condition.
-        scaling, positive, negative, distance, extrema_gradient, detach, mining, epsilon: readings of
-            what the text leaves open, see `losses.reverse_contrastive_loss`.
+        scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon: readings
+            of what the text leaves open, see `losses.reverse_contrastive_loss`.
         tensor: "post-relu" is F's output; "pre-relu" the same before its last ReLU.
     """
 
-    added_options = {"positive": "closest", "negative": "closest", "epsilon": 0.0}
+    added_options = {"positive": "closest", "negative": "closest", "condition": "anchor", "epsilon": 0.0}
 
     def __init__(
         self,
@@ -33,10 +33,11 @@ class RCL(Method):
         distance: Literal["sum", "mean", "channel-mean"] = "sum",
         extrema_gradient: Literal["kept", "detached"] = "kept",
         detach: Literal["after-scaling", "before-scaling"] = "after-scaling",
-        mining: Literal["scaled", "raw"] = "scaled",
+        mining: Mining = "scaled",
         tensor: Literal["post-relu", "pre-relu"] = "post-relu",
         positive: Positive = "closest",
         negative: Negative = "closest",
+        condition: Condition = "anchor",
         epsilon: float = 0.0,
     ):
         super().__init__(network)
@@ -51,6 +52,7 @@ class RCL(Method):
             mining=mining,
             positive=positive,
             negative=negative,
+            condition=condition,
             epsilon=epsilon,
         )
 

@@ -34,6 +34,14 @@ CANDIDATES: tuple[Options, ...] = tuple(
     {"positive": positive, "scaling": scaling}
     for positive, scaling in itertools.product(get_args(Positive), get_args(Scaling))
 )
+# Added after stage 1, see the end of the protocol: what a finite margin compares, and nothing else.
+CANDIDATES += tuple(
+    {"positive": "closest", "scaling": "coordinate", option: value}
+    for option, values in {
+        "condition": ("map", "coordinate", "batch"), "negative": ("second", "random", "subset", "farthest", "mean"),
+        "mining": ("euclidean",),
+    }.items() for value in values
+) + tuple({"positive": choice, "scaling": "coordinate", "negative": choice} for choice in ("random", "mean"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Stage:
 
     Attributes:
         rows: of Table 2, trained at each of `seeds` for `epochs`.
-        lowest, highest: bounds of validation accuracy after the last epoch, in percent.
+        lowest, highest: bounds of validation accuracy at the epoch that the row selects, in percent.
         keep: how many stay, by their `score` over these seeds; None for all.
     """
 
@@ -57,16 +65,18 @@ class Stage:
         return [spec(options, row, seed, self.epochs) for seed in paper.parse_seeds(self.seeds) for row in self.rows]
 
     def stays(self, options: Options, runs: Runs) -> bool:
-        ends = [runs[one.row, one.seed] for one in self.specs(options)]
+        seeds = paper.parse_seeds(self.seeds)
+        lines = [measure(options, paper.row(row), seeds, runs, self.epochs) for row in self.rows]
         return all(
-            run.status == "done" and self.lowest <= 100 * run.val_correct[-1] / run.val_total <= self.highest
-            for run in ends
+            not line["diverged"] and self.lowest <= line["val_least"] and line["val_most"] <= self.highest
+            for line in lines
         )
 
 
 STAGES = (
     Stage(("rcl-m0.6",), epochs=2, lowest=99.0),
     Stage(("rcl-inf",), epochs=2, lowest=80.0, highest=97.2),
+    Stage(("rcl-m0.9-early-stop",), epochs=2, highest=97.9),  # added after stage 1
     Stage(("rcl-m0.9",), keep=4),
     Stage(("rcl-m0.4", "rcl-inf"), keep=2),
     Stage(MARGINS, seeds="0-2", keep=1),
@@ -124,9 +134,11 @@ def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
     """The run of a row with other options, called like `rcl-m0.9+positive=random+epochs=2`."""
     own = paper.spec_for(row, seed)
     name = own.row
-    for option, value in {**options, "epochs": epochs}.items():
-        if value != own.options.get(option, own.epochs):
+    for option, value in options.items():
+        if value != own.options[option]:
             name = named(name, option, value)
+    if epochs != own.epochs:
+        name = named(name, "epochs", epochs)
     return paper.spec_for(row, seed, row=name, options=options, epochs=epochs)
 
 
@@ -134,9 +146,9 @@ def recorded() -> dict[tuple[str, int], Any]:
     return {(run.row, run.seed): run for run in records.load(PRESET).itertuples()}
 
 
-def measure(options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs) -> dict[str, float]:
+def measure(options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs, epochs: int = 10) -> dict[str, float]:
     """A candidate at one row of Table 2: n, validation and test mean and standard deviation in percent, `diverged`."""
-    there = [spec(options, target.training, seed) for seed in seeds]
+    there = [spec(options, target.training, seed, epochs) for seed in seeds]
     found = [runs[one.row, one.seed] for one in there if (one.row, one.seed) in runs]
     done = [run for run in found if run.status == "done"]
     chosen = [(run, select(run.val_correct, run.val_total, target.selection)) for run in done]
@@ -144,7 +156,7 @@ def measure(options: Options, target: paper.Row, seeds: Sequence[int], runs: Run
     test = pd.Series([100 * run.test_correct[epoch] / run.test_total for run, epoch in chosen], dtype=float)
     return {
         "n": len(done), "diverged": len(found) - len(done), "val_mean": val.mean(), "val_std": val.std(),
-        "val_least": val.min(), "test_mean": test.mean(), "test_std": test.std(),
+        "val_least": val.min(), "val_most": val.max(), "test_mean": test.mean(), "test_std": test.std(),
     }  # fmt: skip
 
 
