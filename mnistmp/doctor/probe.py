@@ -102,8 +102,9 @@ def _precision() -> Found:
 
     from mnistmp import paper
     from mnistmp.engine import device
+    from mnistmp.sweep.precision import resolve_precision
 
-    chosen = {name: device.resolve_precision(name) for name in paper.PRESETS}
+    chosen = {name: resolve_precision(name) for name in paper.PRESETS}
     text = ", ".join(f"{name} {precision}" for name, precision in chosen.items())
     if torch.cuda.is_available():
         features = ["GPU"]
