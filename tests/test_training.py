@@ -16,7 +16,6 @@ from mnistmp.engine.fit import _report
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
-from mnistmp.sweep.precision import resolve_precision
 from mnistmp.sweep.train import train_missing
 
 CPU = torch.device("cpu")
@@ -221,19 +220,6 @@ def test_a_progress_file_that_cannot_be_written_ends_no_training(tmp_path, monke
     splits = SimpleNamespace(total=lambda split: 360)
     entry = {"epoch": 1, "val_correct": 36, "test_correct": 36, "seconds": 1.0}
     _report(paper.spec_for("standard", 0, "digits", "float32"), entry, splits, None)
-
-
-def test_precision_of_a_preset(monkeypatch):
-    monkeypatch.setattr("mnistmp.engine.device.native_bfloat16", lambda device=None: True)
-    assert (
-        resolve_precision("paper") == "bfloat16"
-        and resolve_precision("paper", "float32") == "float32"
-    )
-    assert resolve_precision("digits") == "bfloat16"
-    train_missing([short(precision="float32")], "digits")
-    assert resolve_precision("digits") == "float32"  # go on as begun
-    with pytest.raises(SpecError, match="holds float32 records, and bfloat16 is asked for"):
-        resolve_precision("digits", "bfloat16")
 
 
 def test_estimate_is_of_the_right_size():

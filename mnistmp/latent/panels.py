@@ -12,7 +12,6 @@ from mnistmp.latent import file
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.picture import settings
 from mnistmp.spec import RunSpec
-from mnistmp.sweep.precision import resolve_precision
 from mnistmp.sweep.unit import Unit
 
 NOTEBOOK = "09_latent_space"
@@ -105,7 +104,7 @@ def seed_of(preset: str, seeds: str | None) -> int:
 
 def _specs(preset: str, seed: int | None, views: Sequence[View], precision: str | None = None) -> dict[str, RunSpec]:
     seed = seed_of(preset, None) if seed is None else seed
-    precision = resolve_precision(preset, precision)
+    precision = paper.precision(preset, precision)
     return {view.row: paper.spec_for(view.row, seed, preset, precision) for view in views}
 
 

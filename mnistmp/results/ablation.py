@@ -13,7 +13,6 @@ import pandas as pd
 from mnistmp import methods, paper, paths, records
 from mnistmp.results import calibration, intervals, table2
 from mnistmp.sweep import study
-from mnistmp.sweep.precision import resolve_precision
 from mnistmp.files import write_tables
 from mnistmp.paper import Row
 from mnistmp.results.readings import named, word
@@ -59,7 +58,7 @@ def ablate(
     Raises:
         ValueError: of our own kinds, before any work.
     """
-    planned = specs(row, preset, seeds, options, resolve_precision(preset, precision))
+    planned = specs(row, preset, seeds, options, paper.precision(preset, precision))
     if dry_run:
         return study.dry_run(planned, preset, jobs, calibration.PRESET)
     study.reuse(planned, calibration.PRESET, preset)

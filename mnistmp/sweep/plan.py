@@ -11,7 +11,6 @@ import pandas as pd
 
 from mnistmp import engine, paper, paths, records
 from mnistmp.records.provenance import device_name
-from mnistmp.sweep.precision import precision_beside, resolve_precision
 from mnistmp.sweep.progress import OVERHEAD, about
 from mnistmp.spec import RunSpec
 from mnistmp.sweep.unit import Unit
@@ -43,9 +42,9 @@ def plan(
     """
     paper.preset(preset)  # an unknown name is said first
     if table is None:
-        resolved = resolve_precision(preset, precision)
+        resolved = paper.precision(preset, precision)
     else:  # without reading thousands of files once more
-        resolved = precision_beside(set(table["precision"]), preset, precision)
+        resolved = paper.precision(preset, precision)
     specs = paper.plan(preset, rows=rows, seeds=seeds, precision=resolved)
     if shard is None:
         return specs

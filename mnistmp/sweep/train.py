@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from mnistmp import engine, paper, records
 from mnistmp.records import RunRecord
 from mnistmp.spec import RunSpec
-from mnistmp.sweep.precision import resolve_precision
 
 
 def train_missing(
@@ -40,5 +39,5 @@ def train_planned(
     """
     if seeds == "recorded":
         return []
-    specs = paper.plan(preset, rows, seeds, resolve_precision(preset), notebook)
+    specs = paper.plan(preset, rows, seeds, paper.precision(preset), notebook)
     return train_missing(specs, preset, progress=progress)
