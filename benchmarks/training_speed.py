@@ -27,6 +27,7 @@ from mnistmp import data, engine, paper
 from mnistmp.fast import kernels
 from mnistmp.results import readme
 from mnistmp.records.provenance import device_name
+from mnistmp.sweep.batch import worker_environment
 
 BATCH = 128
 STEP_GFLOP = 13.9  # conv1 0.71 x 2 (its input needs no gradient), conv2 3.36 x 3, linear layers 0.81 x 3
@@ -36,7 +37,7 @@ PRODUCT_GFLOP = 2 * PRODUCT**3 * PRODUCTS / 1e9
 
 
 def contestants(native: bool, compiled: bool, cuda: bool) -> list[Loop]:
-    ours = engine.worker_environment()
+    ours = worker_environment()
     # A plain loop in our workers' environment shows what the memory allocator alone gives.
     loops = [Loop("(a) plain loop", "dataset"), Loop("(a) in one process, all threads", "dataset", threads=True),
              Loop("(a) with our environment variables", "dataset", ours), Loop("(b) tensors in memory", "memory"),
@@ -133,7 +134,7 @@ def check(lines: list[dict], row: str) -> None:
 def methods(options: argparse.Namespace, native: bool) -> tuple[dict[str, list[float]], str]:
     """CPU milliseconds (on a GPU: milliseconds) per step of all trainings, taking turns in one process."""
     rows = tuple(row.id for row in paper.trainings())
-    loop = Loop("methods", "bfloat16" if native else "float32", engine.worker_environment(), rows=rows)
+    loop = Loop("methods", "bfloat16" if native else "float32", worker_environment(), rows=rows)
     times: dict[str, list[float]] = {row: [] for row in rows}
     clock = "seconds" if options.device.startswith("cuda") else "processor"
     with Workers(loop, 1, options) as workers:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -225,6 +227,24 @@ def spec_for(
         "precision": "float32" if precision == "auto" else precision, **scale.fields, **changes,
     }  # fmt: skip
     return RunSpec(seed=seed, options=options, **values)
+
+
+def precision(preset_name: str, requested: str | None = None) -> str:
+    """The precision that a preset's runs take: as asked, here or by MNISTMP_PRECISION, else the preset's own.
+
+    "auto" goes on with that of the preset's first record, as one table takes one precision; on a fresh start it is
+    bfloat16 where the device multiplies it natively, else float32.
+    """
+    from mnistmp import paths, records
+    from mnistmp.engine.device import fastest_precision
+
+    wanted = requested or os.environ.get("MNISTMP_PRECISION") or preset(preset_name).precision
+    if wanted != "auto":
+        return wanted
+    for path in sorted((paths.results(preset_name) / "runs").glob("*/seed-*.json")):
+        with contextlib.suppress(records.RecordError):  # the next one may be readable; who loads all of them says what is wrong
+            return records.read(path).spec.precision
+    return fastest_precision()
 
 
 def plan(

@@ -212,7 +212,7 @@ def test_without_notebooks_one_failed_training_does_not_stop_the_next(place, mon
             raise RuntimeError("no luck")
         records.save(record(specs[0]), preset)
 
-    monkeypatch.setattr(engine, "train_missing", train)
+    monkeypatch.setattr("mnistmp.sweep.train.train_missing", train)
     specs = specs_of("standard,rsc")
     (place.folder / "specs.json").write_text(json.dumps([spec.to_json() for spec in specs]))
     expected = [str(records.record_path(PRESET, spec.row, 0)) for spec in specs]
@@ -226,7 +226,7 @@ def test_a_unit_without_notebook_needs_no_jupyter(place):
     (spec,) = specs_of("rcl-inf")  # its margin travels through JSON
     records.save(record(spec), PRESET)  # nothing is left to train: only the way there is tested
     (place.folder / "specs.json").write_text(json.dumps([spec.to_json()], allow_nan=False))
-    code = "import sys; from mnistmp.unit import main; print(main(sys.argv[1:]), {'nbformat'} & set(sys.modules))"
+    code = "import sys; from mnistmp.sweep.unit import main; print(main(sys.argv[1:]), {'nbformat'} & set(sys.modules))"
     command = [sys.executable, "-c", code, "--specs", str(place.folder / "specs.json"), "--preset", PRESET,
                "--expect", str(records.record_path(PRESET, spec.row, 0))]  # fmt: skip
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "0 set()\n"

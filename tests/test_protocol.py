@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from mnistmp import paper
+from mnistmp import paper, records
 from mnistmp.paper import PRESETS, TABLE2, RunSpec, SpecError, parse_seeds, plan, row, spec_for, trainings
+from stub_runs import record
 
 # Typed from the paper's Table 2: validation mean and deviation, test mean and deviation.
 PAPER = """
@@ -353,3 +354,21 @@ def test_from_json_wants_every_field_and_no_other():
 def assert_one_sentence(refusal):
     text = str(refusal.value)
     assert "\n" not in text and text.endswith(".") and len(text) < 400 and text[0] != " "
+
+
+# ---- precision ----
+
+
+def test_precision_is_as_asked_else_the_preset_s_else_that_of_its_records(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
+    monkeypatch.setattr("mnistmp.engine.device.native_bfloat16", lambda device=None: True)
+    assert paper.precision("paper") == "bfloat16" and paper.precision("paper", "float32") == "float32"
+    assert paper.precision("digits") == "bfloat16"
+    records.save(record(spec_for("standard", 0, "digits", "float32")), "digits")
+    assert paper.precision("digits") == "float32"  # go on as begun
+    (tmp_path / "digits/runs/broken").mkdir()
+    (tmp_path / "digits/runs/broken/seed-0.json").write_text("{")
+    assert paper.precision("digits") == "float32"
+    monkeypatch.setenv("MNISTMP_PRECISION", "bfloat16")  # set for the notebooks of a sweep
+    assert paper.precision("digits") == "bfloat16"

@@ -29,7 +29,7 @@ def test_a_unit_trains_the_runs_of_a_file(tmp_path, monkeypatch):
     assert asked[0].options["margin"] == math.inf
     (tmp_path / "specs.json").write_text(json.dumps([one.to_json() for one in asked], allow_nan=False))
     trained = []
-    monkeypatch.setattr(engine, "train_missing", lambda specs, preset: trained.append((*specs, preset)))
+    monkeypatch.setattr("mnistmp.sweep.train.train_missing", lambda specs, preset: trained.append((*specs, preset)))
     assert unit.main(["--preset", "study", "--specs", str(tmp_path / "specs.json")]) == 0
     assert trained == [(one, "study") for one in asked]
 

@@ -12,7 +12,11 @@ from mnistmp import data, engine, methods, paper, records
 from mnistmp.engine import device
 from mnistmp.fast import kernels
 from mnistmp.spec import RunSpec, SpecError
+from mnistmp.engine.fit import _report
+from mnistmp.engine.optimizer import SGD
+from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
+from mnistmp.sweep.train import train_missing
 
 CPU = torch.device("cpu")
 
@@ -92,7 +96,7 @@ def test_divergence_is_a_record_not_a_crash():
 
 def test_a_weight_that_is_not_finite_counts_as_diverged_even_if_the_loss_hides_it():
     method = engine.build(short(), CPU)
-    optimizer = engine.SGD(method, 0.1, 0.9, 0.0)
+    optimizer = SGD(method, 0.1, 0.9, 0.0)
     assert optimizer.finite()
     with torch.no_grad():
         method.features.conv1.weight[0, 0, 0, 0] = float("nan")
@@ -106,7 +110,7 @@ def test_initial_weights_and_order_depend_on_the_seed_alone():
     for a, b, c in zip(one.parameters(), same.parameters(), other.parameters()):
         assert torch.equal(a.bfloat16(), b) and not torch.equal(a, c)
     labels = [
-        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(engine.generator(s, "order"))])
+        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(generator(s, "order"))])
         for s in (0, 0, 1)
     ]
     assert torch.equal(labels[0], labels[1]) and not torch.equal(labels[0], labels[2])
@@ -114,13 +118,13 @@ def test_initial_weights_and_order_depend_on_the_seed_alone():
 
 
 def test_streams_of_one_seed_differ():
-    seeds = {engine.stream_seed(s, stream) for s in range(50) for stream in ("initialization", "order", "noise")}
+    seeds = {stream_seed(s, stream) for s in range(50) for stream in ("initialization", "order", "noise")}
     assert len(seeds) == 150
 
 
 def test_mixed_precision_starts_from_unrounded_weights(monkeypatch):
     started = []
-    monkeypatch.setattr(engine, "train_epoch", lambda m, optimizer, b: started.append(optimizer) or {"loss": 0.0})
+    monkeypatch.setitem(engine.fit.__wrapped__.__globals__, "train_epoch", lambda m, optimizer, b: started.append(optimizer) or {"loss": 0.0})
     engine.fit(short(precision="bfloat16"))
     exact = list(engine.build(short(), CPU).parameters())
     assert all(torch.equal(a, b) for a, b in zip(started[0].weights, exact))
@@ -146,7 +150,7 @@ def test_what_each_split_shows():
 
 def test_readings_of_size_range_and_last_batch():
     splits = Splits(short(image_size=32, input_range="[0,1]", last_batch="drop"), CPU)
-    batches = list(splits.train_batches(engine.generator(0, "order")))
+    batches = list(splits.train_batches(generator(0, "order")))
     assert len(batches) == TRAIN // splits.batch_size and all(len(y) == splits.batch_size for _, y in batches)
     assert batches[0][0].shape[-2:] == (32, 32) and batches[0][0].min() == 0
     logits = engine.build(short(image_size=32), CPU)(batches[0][0])
@@ -190,17 +194,17 @@ def test_fit_to_inspect_trains_fast_and_hands_over_float32(monkeypatch, native):
 
 def test_train_missing_trains_once_and_reads_afterwards(monkeypatch):
     specs = [short(seed=0), short(seed=1)]
-    first = engine.train_missing(specs, "digits")
+    first = train_missing(specs, "digits")
     monkeypatch.setattr(engine, "fit", lambda *a, **k: pytest.fail("a recorded run was trained again"))
-    again = engine.train_missing(specs, "digits")
+    again = train_missing(specs, "digits")
     assert [content(r) for r in again] == [content(r) for r in first]
 
 
 def test_train_missing_refuses_a_strange_record_before_training(monkeypatch):
-    engine.train_missing([short(seed=1)], "digits")
+    train_missing([short(seed=1)], "digits")
     monkeypatch.setattr(engine, "fit", lambda *a, **k: pytest.fail("trained in spite of a record of another run"))
     with pytest.raises(records.RecordError, match="seed-1.json"):
-        engine.train_missing([short(seed=0), short(seed=1, weight_decay=0.5)], "digits")
+        train_missing([short(seed=0), short(seed=1, weight_decay=0.5)], "digits")
 
 
 def test_progress_file(tmp_path, monkeypatch):
@@ -215,20 +219,7 @@ def test_a_progress_file_that_cannot_be_written_ends_no_training(tmp_path, monke
     monkeypatch.setenv("MNISTMP_PROGRESS", str(tmp_path / "cleared away/progress.jsonl"))
     splits = SimpleNamespace(total=lambda split: 360)
     entry = {"epoch": 1, "val_correct": 36, "test_correct": 36, "seconds": 1.0}
-    engine._report(paper.spec_for("standard", 0, "digits", "float32"), entry, splits, None)
-
-
-def test_precision_of_a_preset(monkeypatch):
-    monkeypatch.setattr("mnistmp.engine.device.native_bfloat16", lambda device=None: True)
-    assert (
-        engine.resolve_precision("paper") == "bfloat16"
-        and engine.resolve_precision("paper", "float32") == "float32"
-    )
-    assert engine.resolve_precision("digits") == "bfloat16"
-    engine.train_missing([short(precision="float32")], "digits")
-    assert engine.resolve_precision("digits") == "float32"  # go on as begun
-    with pytest.raises(SpecError, match="holds float32 records, and bfloat16 is asked for"):
-        engine.resolve_precision("digits", "bfloat16")
+    _report(paper.spec_for("standard", 0, "digits", "float32"), entry, splits, None)
 
 
 def test_estimate_is_of_the_right_size():

@@ -103,7 +103,7 @@ def _precision() -> Found:
     from mnistmp import paper
     from mnistmp.engine import device
 
-    chosen = {name: device.resolve_precision(name) for name in paper.PRESETS}
+    chosen = {name: paper.precision(name) for name in paper.PRESETS}
     text = ", ".join(f"{name} {precision}" for name, precision in chosen.items())
     if torch.cuda.is_available():
         features = ["GPU"]

@@ -16,23 +16,21 @@ from typing import Any
 
 import torch
 
-from mnistmp import data, methods, paper, records
+from mnistmp import data, methods
 from mnistmp.engine import cuda_graph
 from mnistmp.records.provenance import environment
-from mnistmp.engine.device import fastest_precision, native_bfloat16, path_name, pick_device, resolve_precision
-from mnistmp.engine.device import worker_environment
+from mnistmp.engine.device import fastest_precision, native_bfloat16, path_name, pick_device
 from mnistmp.methods import Method
 from mnistmp.network import LeNet, initialize
 from mnistmp.engine.optimizer import SGD
-from mnistmp.records import RunRecord
+from mnistmp.records.record import RunRecord
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 from mnistmp.engine.splits import Splits
 
 __all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected",
-           "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "resolve_precision", "train_epoch",
-           "train_missing", "train_planned", "worker_environment"]  # fmt: skip
+           "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "train_epoch"]  # fmt: skip
 
 OnEpoch = Callable[[int, Method, dict[str, Any]], None]
 
@@ -112,40 +110,6 @@ def fit(
         seconds=round(time.perf_counter() - clock, 3),
         diverged_epoch=diverged_epoch,
     )
-
-
-def train_missing(
-    specs: Iterable[RunSpec], preset: str, *, device=None, progress: Callable[[str], None] | None = None
-) -> list[RunRecord]:
-    """The records of these runs, training and saving those that `results/<preset>` lacks.
-
-    Raises:
-        RecordError: a record exists but cannot be read or belongs to another spec; nothing
-            is trained then, and nothing is overwritten.
-    """
-    specs = list(specs)
-    found = [records.find(spec, preset) for spec in specs]
-    finished = []
-    for spec, record in zip(specs, found):
-        if record is None:
-            record = fit(spec, device=device, progress=progress)
-            records.save(record, preset)
-        finished.append(record)
-    return finished
-
-
-def train_planned(
-    preset: str, rows: str = "all", seeds: str | None = None, notebook: str | None = None, *, progress=print
-) -> list[RunRecord]:
-    """The runs that a notebook is asked for: `train_missing` of `paper.plan`, at the preset's precision.
-
-    Args:
-        preset, rows, seeds, notebook: as for `paper.plan`; seeds "recorded" trains nothing.
-    """
-    if seeds == "recorded":
-        return []
-    specs = paper.plan(preset, rows, seeds, resolve_precision(preset), notebook)
-    return train_missing(specs, preset, progress=progress)
 
 
 class Diverged(RuntimeError):

@@ -104,7 +104,7 @@ def seed_of(preset: str, seeds: str | None) -> int:
 
 def _specs(preset: str, seed: int | None, views: Sequence[View], precision: str | None = None) -> dict[str, RunSpec]:
     seed = seed_of(preset, None) if seed is None else seed
-    precision = engine.resolve_precision(preset, precision)
+    precision = paper.precision(preset, precision)
     return {view.row: paper.spec_for(view.row, seed, preset, precision) for view in views}
 
 

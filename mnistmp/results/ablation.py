@@ -11,7 +11,6 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pandas as pd
 
 from mnistmp import methods, paper, paths, records
-from mnistmp.engine import device
 from mnistmp.results import calibration, intervals, table2
 from mnistmp.sweep import study
 from mnistmp.files import write_tables
@@ -59,7 +58,7 @@ def ablate(
     Raises:
         ValueError: of our own kinds, before any work.
     """
-    planned = specs(row, preset, seeds, options, device.resolve_precision(preset, precision))
+    planned = specs(row, preset, seeds, options, paper.precision(preset, precision))
     if dry_run:
         return study.dry_run(planned, preset, jobs, calibration.PRESET)
     study.reuse(planned, calibration.PRESET, preset)

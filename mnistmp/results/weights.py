@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from mnistmp import paper, paths, records
-from mnistmp.engine import device
 from mnistmp.sweep import study
 from mnistmp.files import write_tables
 from mnistmp.paper import Row
@@ -60,7 +59,7 @@ def select_weight(
     """
     row = weighted_row(name)
     _check_threshold(threshold)
-    planned = specs(name, preset, seeds, device.resolve_precision(preset, precision))
+    planned = specs(name, preset, seeds, paper.precision(preset, precision))
     if dry_run:
         return study.dry_run(planned, preset, jobs)
     problems = train(planned, preset, jobs)
@@ -110,7 +109,7 @@ def specs(name: str, preset: str, seeds: str | None = None, precision: str | Non
 
 def recorded(name: str, preset: str, seeds: str | None = None) -> list[RunRecord]:
     """The records of those seeds that have all of `specs`: every line of their table is of the same seeds."""
-    planned = specs(name, preset, seeds, device.resolve_precision(preset))
+    planned = specs(name, preset, seeds, paper.precision(preset))
     found = [records.find(spec, preset) for spec in planned]
     partial = {spec.seed for spec, record in zip(planned, found) if record is None}
     return [record for record in found if record and record.spec.seed not in partial]

@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 
 from mnistmp import engine, paper, paths, records
-from mnistmp.engine import device
 from mnistmp.records.provenance import device_name
 from mnistmp.sweep.progress import OVERHEAD, about
 from mnistmp.spec import RunSpec
@@ -43,9 +42,9 @@ def plan(
     """
     paper.preset(preset)  # an unknown name is said first
     if table is None:
-        resolved = engine.resolve_precision(preset, precision)
+        resolved = paper.precision(preset, precision)
     else:  # without reading thousands of files once more
-        resolved = device.precision_beside(set(table["precision"]), preset, precision)
+        resolved = paper.precision(preset, precision)
     specs = paper.plan(preset, rows=rows, seeds=seeds, precision=resolved)
     if shard is None:
         return specs

@@ -163,9 +163,9 @@ def _until_trained(cells: list[dict]) -> list[dict]:
 
 
 def _train(args: argparse.Namespace) -> tuple[int, str]:
-    from mnistmp import engine
     from mnistmp.files import read_bounded
     from mnistmp.spec import RunSpec
+    from mnistmp.sweep import train
 
     reason = ""
     try:
@@ -175,7 +175,7 @@ def _train(args: argparse.Namespace) -> tuple[int, str]:
         return FAILED, f"{args.specs} is no list of runs ({_first_line(str(error))})"
     for spec in specs:
         try:
-            engine.train_missing([spec], args.preset)
+            train.train_missing([spec], args.preset)
         except Exception as error:  # the next training may still work
             traceback.print_exc()
             reason = reason or f"{spec.row} seed {spec.seed}: {type(error).__name__}: {_first_line(str(error))}"

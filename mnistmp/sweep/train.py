@@ -1,0 +1,43 @@
+"""Runs trained here, in this process, where their records are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mnistmp import engine, paper, records
+from mnistmp.records import RunRecord
+from mnistmp.spec import RunSpec
+
+
+def train_missing(
+    specs: Iterable[RunSpec], preset: str, *, device=None, progress: Callable[[str], None] | None = None
+) -> list[RunRecord]:
+    """The records of these runs, training and saving those that `results/<preset>` lacks.
+
+    Raises:
+        RecordError: a record exists but cannot be read or belongs to another spec; nothing
+            is trained then, and nothing is overwritten.
+    """
+    specs = list(specs)
+    found = [records.find(spec, preset) for spec in specs]
+    finished = []
+    for spec, record in zip(specs, found):
+        if record is None:
+            record = engine.fit(spec, device=device, progress=progress)
+            records.save(record, preset)
+        finished.append(record)
+    return finished
+
+
+def train_planned(
+    preset: str, rows: str = "all", seeds: str | None = None, notebook: str | None = None, *, progress=print
+) -> list[RunRecord]:
+    """The runs that a notebook is asked for: `train_missing` of `paper.plan`, at the preset's precision.
+
+    Args:
+        preset, rows, seeds, notebook: as for `paper.plan`; seeds "recorded" trains nothing.
+    """
+    if seeds == "recorded":
+        return []
+    specs = paper.plan(preset, rows, seeds, paper.precision(preset), notebook)
+    return train_missing(specs, preset, progress=progress)
