@@ -91,7 +91,7 @@ bench: setup ## measure the training speed beside plain PyTorch
 # --strict: a package that could not be looked up is a failure, not a pass.
 lock: .venv-lock/bin/uv ## bring requirements.lock in line with pyproject.toml (ARGS=--upgrade: newest versions)
 	.venv-lock/bin/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate \
-	    --extra test --extra fast --extra report --extra dask pyproject.toml --output-file requirements.lock --quiet $(ARGS)
+	    --extra test --extra dask pyproject.toml --output-file requirements.lock --quiet $(ARGS)
 
 audit: .venv-audit/bin/pip-audit ## look the locked packages up among the known vulnerabilities
 	@.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
