@@ -103,11 +103,11 @@ def report(args: argparse.Namespace) -> int:
 def latent(args: argparse.Namespace) -> int:
     """Embed what Figure 3 shows."""
     from mnistmp import latent, paper, paths, records
-    from mnistmp.sweep import batch
+    from mnistmp.sweep import batch, reproduce
 
     preset = paper.preset(args.preset).name
     seed = latent.seed_of(preset, args.seed)
-    units = latent.units(preset, seed, paths.notebooks(), args.precision)
+    units = reproduce.figure3_units(preset, seed, paths.notebooks(), args.precision)
     records.check_writable(preset)
     precision = units[0].specs[0].precision if units else None
     outcomes = batch.run_units(units, args.jobs or batch.default_jobs(), precision=precision)

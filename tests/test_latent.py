@@ -317,7 +317,7 @@ def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, mo
     specs = paper.plan(PRESET, seeds="0-1", precision="float32")
     assert reproduce._figure3(PRESET, specs, folder) == []  # no notebook of it
     with pytest.raises(NotebookError):
-        latent.units(PRESET, 0, folder)
+        reproduce.figure3_units(PRESET, 0, folder)
     (folder / f"{latent.NOTEBOOK}.ipynb").write_text("{}")
     made = reproduce._figure3(PRESET, specs, folder)  # short trainings share a kernel
     assert [(unit.name, unit.seeds, unit.rows) for unit in made] == [

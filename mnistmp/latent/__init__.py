@@ -7,10 +7,10 @@ Networks are not kept, so a panel needs its training once more. What it shows is
 from mnistmp.latent.embedding import compute, embed, embed_planned, outputs
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.measures import CLAIMS, claims, measure, numbers
-from mnistmp.latent.panels import NOTEBOOK, PANELS, View, find, load, missing, remarks, seed_of, units
+from mnistmp.latent.panels import NOTEBOOK, PANELS, View, find, load, missing, remarks, seed_of
 from mnistmp.latent.picture import TSNE, tsne
 
 __all__ = [
     "CLAIMS", "Embedding", "LatentError", "NOTEBOOK", "PANELS", "TSNE", "View", "claims", "compute", "embed",
-    "embed_planned", "find", "load", "measure", "missing", "numbers", "outputs", "remarks", "seed_of", "tsne", "units",
+    "embed_planned", "find", "load", "measure", "missing", "numbers", "outputs", "remarks", "seed_of", "tsne",
 ]  # fmt: skip

@@ -1,18 +1,15 @@
-"""Which panels Figure 3 has, which of them are stored, and the batch's work for the others."""
+"""Which panels Figure 3 has, and which of them are stored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mnistmp import engine, paper, records
-from mnistmp.sweep import notebooks, plan
 from mnistmp.latent import file
 from mnistmp.latent.file import Embedding, LatentError
 from mnistmp.latent.picture import settings
 from mnistmp.spec import RunSpec
-from mnistmp.sweep.unit import Unit
 
 NOTEBOOK = "09_latent_space"
 
@@ -106,23 +103,3 @@ def _specs(preset: str, seed: int | None, views: Sequence[View], precision: str 
     seed = seed_of(preset, None) if seed is None else seed
     precision = paper.precision(preset, precision)
     return {view.row: paper.spec_for(view.row, seed, preset, precision) for view in views}
-
-
-def units(preset: str, seed: int, folder: Path, precision: str | None = None) -> list[Unit]:
-    """The batch's work for Figure 3: the trainings that lack panels, some per unit where they are short.
-
-    Args:
-        folder: of the notebooks.
-        precision: None for that of the preset, or of its records.
-
-    Raises:
-        LatentError, RecordError: a file that cannot be used.
-        NotebookError: the notebook is missing.
-    """
-    notebooks.find(folder, [NOTEBOOK])
-    due = list(missing(preset, seed, precision=precision))
-    size = max(1, min(plan.most_per_unit(due), len(due) // 2))  # never one unit: most machines have two cores
-    new = [spec for spec in due if records.find(spec, preset) is None]  # apart: these are recorded on the way
-    groups = new, [spec for spec in due if spec not in new]
-    shared = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
-    return [plan.unit_of(NOTEBOOK, specs, preset, folder) for specs in shared]

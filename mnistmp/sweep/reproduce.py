@@ -201,7 +201,29 @@ def _figure3(preset: str, specs: Sequence[RunSpec], folder: Path) -> list[Unit]:
     seed = paper.preset(preset).seeds[0]
     if not {(view.row, seed) for view in latent.PANELS} <= {(spec.row, spec.seed) for spec in specs}:
         return []
-    return latent.units(preset, seed, folder, specs[0].precision)
+    return figure3_units(preset, seed, folder, specs[0].precision)
+
+
+def figure3_units(preset: str, seed: int, folder: Path, precision: str | None = None) -> list[Unit]:
+    """The batch's work for Figure 3: the trainings that lack panels, some per unit where they are short.
+
+    Args:
+        folder: of the notebooks.
+        precision: None for that of the preset, or of its records.
+
+    Raises:
+        RecordError: a file that cannot be used.
+        NotebookError: the notebook is missing.
+    """
+    from mnistmp import latent
+
+    notebooks.find(folder, [latent.NOTEBOOK])
+    due = list(latent.missing(preset, seed, precision=precision))
+    size = max(1, min(plan.most_per_unit(due), len(due) // 2))  # never one unit: most machines have two cores
+    new = [spec for spec in due if records.find(spec, preset) is None]  # apart: these are recorded on the way
+    groups = new, [spec for spec in due if spec not in new]
+    shared = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+    return [plan.unit_of(latent.NOTEBOOK, specs, preset, folder) for specs in shared]
 
 
 def _done(spec: RunSpec, preset: str) -> bool:
