@@ -40,6 +40,11 @@ CANDIDATES += tuple(
         "mining": ("euclidean",),
     }.items() for value in values
 ) + tuple({"positive": choice, "scaling": "coordinate", "negative": choice} for choice in ("random", "mean"))  # fmt: skip
+# Added after stage 1, too: the closest positive is compared, another is pushed from.
+CANDIDATES += tuple(
+    {"positive": positive, "scaling": "coordinate", "condition": "closest"}
+    for positive in ("random", "shifted", "mean", "farthest")
+)
 
 
 @dataclass(frozen=True)
