@@ -93,18 +93,20 @@ def oracle(
 
         pushes = []
         if positive == "mean":
-            if positives and pushed(sum(gap[i][j] for j in positives) / len(positives)):
+            far = [gap[i][j] for j in positives]
+            if positives and pushed(min(far) if condition == "closest" else sum(far) / len(far)):
                 pushes = positives
         elif positive.startswith("active"):
             pushes = [j for j in positives if pushed(gap[i][j])]
         else:
             chosen = one_of(i, positives, positive, draws["positive"])
-            pushes = [chosen] if chosen is not None and pushed(gap[i][chosen]) else []
-            if condition != "anchor" and chosen is not None:
+            compared = one_of(i, positives, "closest", None) if condition == "closest" else chosen
+            pushes = [chosen] if chosen is not None and pushed(gap[i][compared]) else []
+            if condition not in ("anchor", "closest") and chosen is not None:
                 both.append((i, chosen, opponent))
         total = sum((-d(scaled[i], live_positives[j]) for j in pushes), 0 * scaled[i].sum())
         losses.append(total / (1 if positive == "active-sum" else max(len(pushes), 1)))
-    if condition == "anchor" or margin == math.inf:
+    if condition in ("anchor", "closest") or margin == math.inf:
         return sum(losses) / count
     if condition == "batch":
         near, far = (sum(gap[i][j] for i, j in pairs) for pairs in ([b[:2] for b in both], [b[::2] for b in both]))
@@ -216,7 +218,7 @@ def test_random_combinations_equal_the_double_loop(seed):
     readings = {name: draw.choice(values) for name, values in READINGS.items()} | {"epsilon": draw.choice((0.0, 0.01))}
     scaling = draw.choice(SCALINGS)
     if readings["positive"] in SEVERAL or readings["negative"] == "mean":
-        readings["condition"] = "anchor"
+        readings["condition"] = draw.choice(("anchor", "closest")) if readings["positive"] in ("closest", "mean") else "anchor"
     if scaling == "sample":
         # Two samples with their maximum in the same place are both 1 there: rounding would decide the gap's sign,
         # which reaches the gradient in these two readings.

@@ -16,7 +16,7 @@ Positive = Literal[
     "closest", "second", "farthest", "random", "subset", "shifted", "mean", "active-mean", "active-sum"
 ]  # fmt: skip
 Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
-Condition = Literal["anchor", "map", "coordinate", "batch"]
+Condition = Literal["anchor", "closest", "map", "coordinate", "batch"]
 Mining = Literal["scaled", "raw", "euclidean"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
 
@@ -69,7 +69,8 @@ def reverse_contrastive_loss(
         detach: the positive leaves the graph "after-scaling" or "before-scaling".
         mining: neighbours are found, and the condition is tested, among "scaled" or "raw" features in L1, or
             among scaled ones in "euclidean" distance.
-        condition: what Eq. 1 is tested for: each "anchor"; each "map" (channel) or "coordinate" of an anchor by
+        condition: what Eq. 1 is tested for: each "anchor"; the same with the "closest" positive, whichever the
+            anchor is pushed from; each "map" (channel) or "coordinate" of an anchor by
             itself, which then pushes or not; or the mean distances of the whole "batch".
         epsilon: added to maximum - minimum before dividing by it, 0 or more.
         generator: source of what is drawn at random; None for torch's global one.
@@ -127,6 +128,8 @@ def reverse_contrastive_loss(
                 to_positive, limit = (torch.where(there, one, 0).mean() for one in (to_positive, limit))
                 active = there & (to_positive < limit)
             else:
+                if condition == "closest":
+                    _, to_positive = _choose(distances, others)
                 active = to_positive < limit  # condition of Eq. 1; without a positive its distance is infinite
             pushed = others & active[:, None]
 
@@ -282,8 +285,9 @@ def _check_readings(
     check_reading("detach", detach, ("after-scaling", "before-scaling"))
     check_reading("mining", mining, get_args(Mining))
     check_reading("condition", condition, get_args(Condition))
-    if condition != "anchor" and (positive in SEVERAL or negative == "mean"):
+    by_pair = condition in ("map", "coordinate", "batch")
+    if by_pair and (positive in SEVERAL or negative == "mean") or condition == "closest" and positive.startswith("active"):
         raise ValueError(
             f"condition is {condition!r} with positive {positive!r} and negative {negative!r}; "
-            'it needs one positive and one negative, or condition "anchor".'
+            'it needs one positive and one negative.'
         )

@@ -42,6 +42,11 @@ CANDIDATES += tuple(
         "mining": ("euclidean",),
     }.items() for value in values
 ) + tuple({"positive": choice, "scaling": "coordinate", "negative": choice} for choice in ("random", "mean"))  # fmt: skip
+# Added after stage 1, too: the closest positive is compared, another is pushed from.
+CANDIDATES += tuple(
+    {"positive": positive, "scaling": "coordinate", "condition": "closest"}
+    for positive in ("random", "shifted", "mean", "farthest")
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ STAGES = (
     Stage(("rcl-m0.6",), epochs=2, lowest=99.0),
     Stage(("rcl-inf",), epochs=2, lowest=80.0, highest=97.2),
     Stage(("rcl-m0.9-early-stop",), epochs=2, highest=97.9),  # added after stage 1
-    Stage(("rcl-m0.9",), keep=4),
+    Stage(("rcl-m0.9",), keep=3),
     Stage(("rcl-m0.4", "rcl-inf"), keep=2),
     Stage(MARGINS, seeds="0-2", keep=1),
     Stage(MARGINS, seeds="0-9"),
@@ -106,7 +111,7 @@ def search(
     """
     for number in range(1, (stage or len(STAGES)) + 1):
         left = entrants(number, recorded())
-        planned = [spec for options in left for spec in STAGES[number - 1].specs(options)]
+        planned = list({spec: None for options in left for spec in STAGES[number - 1].specs(options)})
         print(f"Stage {number}: {len(left)} of {len(CANDIDATES)} candidates.", flush=True)
         for source in () if dry_run else ("paper", calibration.PRESET):
             study.reuse(planned, source, PRESET)
@@ -133,6 +138,8 @@ def entrants(number: int, runs: Runs) -> list[Options]:
 def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
     """The run of a row with other options, called like `rcl-m0.9+positive=random+epochs=2`."""
     own = paper.spec_for(row, seed)
+    if own.options["margin"] == math.inf:  # nothing is compared: these are the same run
+        options = {name: value for name, value in options.items() if name not in ("condition", "negative")}
     name = own.row
     for option, value in options.items():
         if value != own.options[option]:
