@@ -1,4 +1,4 @@
-"""One finished run on disk: `results/<preset>/runs/<row>/seed-<k>.json`.
+"""Finished runs on disk, one file each: `results/<preset>/runs/<row>/seed-<k>.json`; and all of a preset as a table.
 
 A run is done when its record exists, and only then. A file that cannot be used is reported by
 name; it is never skipped in silence and never overwritten.
@@ -8,27 +8,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from mnistmp import paths
+from mnistmp.errors import RecordError
 from mnistmp.files import read_bounded, write_atomically
-from mnistmp.records.record import RecordError, RunRecord
-from mnistmp.spec import RunSpec
+from mnistmp.records.record import RunRecord
+from mnistmp.spec import PROTOCOL_VERSION, RunSpec
 
+COLUMNS = ("row", "seed", "status", "method", "precision", "protocol", "dataset", "epochs", "val_total", "test_total",
+           "val_correct", "test_correct", "seconds", "device", "threads", "path", "code_version", "key", "file",
+           "options", "spec")  # fmt: skip
+HISTORY_COLUMNS = ("row", "seed", "status", "epoch", "val_accuracy", "test_accuracy", "train_loss")
 SIZE_LIMIT = 1_000_000  # bytes; a record of 10 epochs has about 3,000
+SHOWN = 20  # problems in one message
 
+_FILE = re.compile(r"seed-(0|[1-9][0-9]{0,9})\.json")
 _AGAIN = "delete it and run again"
 _DAY = 86_400  # seconds
+
+
+# ---- one record ----
 
 
 def record_path(preset: str, row: str, seed: int) -> Path:
     """Where the record of a run lies.
 
     Raises:
-        PathError: that would be outside of the results folder, by a name or by a link.
+        InputError: a name that is no plain name.
     """
-    return paths.inside(paths.results(preset), "runs", paths.plain_name(row, "row")) / f"seed-{int(seed)}.json"
+    return paths.results(preset) / "runs" / paths.plain_name(row, "row") / f"seed-{int(seed)}.json"
 
 
 def save(record: RunRecord, preset: str) -> Path:
@@ -38,17 +53,12 @@ def save(record: RunRecord, preset: str) -> Path:
     To replace one, delete it.
 
     Raises:
-        RecordError: the file holds something else, the folder cannot be written, the disk is
-            full, or the record itself is not valid.
+        RecordError: the file holds something else, the folder cannot be written, or the disk is full.
     """
     path = record_path(preset, record.spec.row, record.spec.seed)
-    try:
-        text = record.to_text()
-    except RecordError as error:
-        raise RecordError(f"{path} is not written: {error}.") from None
     if find(record.spec, preset) is None:
         try:
-            write_atomically(path, text, keep=True)
+            write_atomically(path, record.to_text(), keep=True)
         except OSError as error:
             raise RecordError(_unwritable(path, error)) from None
         if find(record.spec, preset) is None:  # who was faster may have recorded another run, which this says
@@ -65,7 +75,7 @@ def check_writable(preset: str) -> None:
     Raises:
         RecordError: they cannot; one sentence with the reason.
     """
-    runs = paths.inside(paths.results(preset), "runs")
+    runs = paths.results(preset) / "runs"
     probe = runs / f".probe-{os.getpid()}-{uuid.uuid4().hex}.tmp"
     try:
         now = write_atomically(probe, "can this folder be written?\n").stat().st_mtime
@@ -84,8 +94,7 @@ def read(path: str | Path) -> RunRecord:
     Raises:
         RecordError: one sentence with the file, what is wrong with it and what to do.
     """
-    path = Path(path)
-    record = _read(path)
+    record = _read(Path(path))
     if record is None:
         raise RecordError(f"{path} does not exist; run it first.")
     return record
@@ -100,8 +109,151 @@ def find(spec: RunSpec, preset: str) -> RunRecord | None:
     path = record_path(preset, spec.row, spec.seed)
     record = _read(path)
     if record is not None and record.spec.key() != spec.key():
-        raise RecordError(other_run(path, record.spec, spec))
+        raise RecordError(_other_run(path, record.spec, spec))
     return record
+
+
+# ---- many records ----
+
+
+def load(preset: str, *, strict: bool = True) -> pd.DataFrame:
+    """All records of a preset, one line per run, sorted by row and seed.
+
+    Args:
+        preset: a folder of `results/`; one without records gives an empty table.
+        strict: raise if any file cannot be used; else warn, leave those out and list the
+            sentences in `.attrs["problems"]`.
+
+    Returns:
+        DataFrame with `COLUMNS`: val_correct and test_correct are lists with one count per epoch,
+        options is a dict, spec the RunSpec, file relative to the results folder, seconds the
+        wall time; device, threads, path and code_version as the environment of the run names them.
+
+    Raises:
+        RecordError: with `strict`, all problems, one per line.
+    """
+    found, problems = _all(preset)
+    lines = [{**_line(record), "file": path.relative_to(paths.results()).as_posix()} for path, record in found.items()]
+    return _finished(pd.DataFrame(lines, columns=list(COLUMNS)), problems, strict)
+
+
+def history(preset: str, *, strict: bool = True) -> pd.DataFrame:
+    """The training curves of a preset, one line per run and epoch.
+
+    Args and errors are those of `load`.
+
+    Returns:
+        DataFrame with row, seed, status, epoch (from 1), val_accuracy and test_accuracy in percent,
+        train_loss, and a column `term:<name>` per loss term, NaN where a method has none of it.
+    """
+    found, problems = _all(preset)
+    lines = [
+        {
+            "row": record.spec.row,
+            "seed": record.spec.seed,
+            "status": record.status,
+            "epoch": epoch["epoch"],
+            "val_accuracy": 100 * epoch["val_correct"] / record.val_total,
+            "test_accuracy": 100 * epoch["test_correct"] / record.test_total,
+            "train_loss": epoch["train_loss"],
+            **{f"term:{name}": value for name, value in epoch["terms"].items()},
+        }
+        for record in found.values()
+        for epoch in record.history
+    ]
+    return _finished(pd.DataFrame(lines) if lines else pd.DataFrame(columns=list(HISTORY_COLUMNS)), problems, strict)
+
+
+def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Records in memory as the table that `load` makes of those on disk; `file` is empty."""
+    return pd.DataFrame([_line(record) for record in records], columns=list(COLUMNS))
+
+
+def recorded(specs: Iterable[RunSpec], preset: str) -> pd.DataFrame:
+    """Those of these runs that are recorded, as a table like that of `load`; errors are those of `find`."""
+    return frame(record for spec in specs if (record := find(spec, preset)))
+
+
+def status(preset: str, specs: Sequence[RunSpec]) -> pd.DataFrame:
+    """How far these runs are: per row the number of runs planned, done, diverged, missing and broken.
+
+    Nothing raises: what cannot be used, also outside of `specs`, is listed in `.attrs["problems"]`.
+    """
+    found, problems = _all(preset)
+    lines = []
+    for spec in specs:
+        path = record_path(preset, spec.row, spec.seed)
+        kind = found[path].status if path in found else "broken" if path in problems else "missing"
+        if path in found and found[path].spec != spec:
+            kind = "broken"
+            problems[path] = _other_run(path, found[path].spec, spec)
+        lines.append({"row": spec.row, "planned": 1, **{name: int(kind == name) for name in _KINDS}})
+    counts = pd.DataFrame(lines, columns=["row", "planned", *_KINDS]).groupby("row", sort=False, as_index=False).sum()
+    counts.attrs["problems"] = list(problems.values())
+    return counts
+
+
+_KINDS = ("done", "diverged", "missing", "broken")
+
+
+def _line(record: RunRecord) -> dict:
+    spec, origin = record.spec, record.environment
+    return {
+        **{name: getattr(spec, name) for name in ("row", "seed", "method", "precision", "dataset", "epochs")},
+        **{name: getattr(record, name) for name in ("status", "val_total", "test_total", "seconds")},
+        **{name: origin.get(name) for name in ("device", "threads", "path", "code_version")},
+        "protocol": PROTOCOL_VERSION,
+        "val_correct": [epoch["val_correct"] for epoch in record.history],
+        "test_correct": [epoch["test_correct"] for epoch in record.history],
+        "key": spec.key(),
+        "file": "",
+        "options": dict(spec.options),
+        "spec": spec,
+    }
+
+
+def _finished(table: pd.DataFrame, problems: dict[Path, str], strict: bool) -> pd.DataFrame:
+    sentences = list(problems.values())
+    if sentences:
+        rest = len(sentences) - SHOWN
+        message = "\n".join(sentences[:SHOWN] + ([f"... and {rest} more like these."] if rest > 0 else []))
+        if strict:
+            raise RecordError(message)
+        warnings.warn(message, stacklevel=3)
+    table.attrs["problems"] = sentences
+    return table
+
+
+# ---- files ----
+
+
+def _all(preset: str) -> tuple[dict[Path, RunRecord], dict[Path, str]]:
+    """What can be used, and what cannot, each by its file."""
+    found, problems = {}, {}
+    runs = paths.results(preset) / "runs"
+    try:
+        for path in _files(runs):
+            try:
+                if not _FILE.fullmatch(path.name) or path.parent == runs:
+                    raise RecordError(f"{path} is not named like a record, runs/<row>/seed-<number>.json; move it away.")
+                found[path] = read(path)
+            except RecordError as error:
+                problems[path] = str(error)
+    except OSError as error:
+        problems[runs] = f"{error.filename} cannot be read ({error.strerror}); it must be a readable folder."
+    return found, problems
+
+
+def _files(runs: Path) -> Iterator[Path]:
+    # Every file that is a record or looks like one, by row and seed. Hidden files are temporary ones or an editor's.
+    if not os.path.lexists(runs):
+        return
+    for entry in sorted(os.scandir(runs), key=lambda entry: entry.name):
+        if entry.is_dir() and not entry.name.startswith("."):
+            names = [name for name in os.listdir(entry) if name.endswith(".json") and not name.startswith(".")]
+            yield from (runs / entry.name / name for name in sorted(names, key=lambda name: (len(name), name)))
+        elif entry.name.endswith(".json") and not entry.name.startswith("."):
+            yield runs / entry.name
 
 
 def _read(path: Path) -> RunRecord | None:
@@ -125,11 +277,9 @@ def _read(path: Path) -> RunRecord | None:
     return record
 
 
-def other_run(path: Path, found: RunSpec, asked: RunSpec) -> str:
-    """The sentence for a file that holds the run `found` where `asked` is wanted."""
-    there, here = found.to_json(), asked.to_json()
-    there.update({f"option {k}": v for k, v in there.pop("options").items()})
-    here.update({f"option {k}": v for k, v in here.pop("options").items()})
+def _other_run(path: Path, found: RunSpec, asked: RunSpec) -> str:
+    there, here = ({**spec.to_json(), **{f"option {k}": v for k, v in spec.to_json()["options"].items()}, "options": 0}
+                   for spec in (found, asked))  # fmt: skip
     names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     fields = ", ".join(f"{name} is {there.get(name)!r} and {here.get(name)!r} is asked" for name in names)
     return f"{path} holds another run: {fields}; give this run a row name of its own, or delete the file and run again."
