@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import sys
 
 from mnistmp import paper, paths, records
-from mnistmp.results import intervals, readme
+from mnistmp.results import accuracy, markdown
 from mnistmp.sweep import study
 from mnistmp.files import write_atomically
-from mnistmp.records.record import RunRecord
-from mnistmp.selection import select
 from mnistmp.spec import PRECISIONS
 
 
@@ -37,40 +34,29 @@ def train(preset: str, precision: str, rows: str, seeds: str, jobs: int | None) 
     return study.train(specs, folder(preset, precision), jobs)
 
 
-def accuracy(record: RunRecord, split: str) -> float:
-    """Percent, at the epoch of the best validation accuracy."""
-    epoch = record.history[select([e["val_correct"] for e in record.history], record.val_total, "best-validation")]
-    return 100 * epoch[f"{split}_correct"] / getattr(record, f"{split}_total")
-
-
 def compare(preset: str, rows: str, seeds: str) -> list[list[str]]:
     """A line of the table per row and split."""
     lines = []
     for row in paper.trainings(rows):
-        runs = {}
-        for precision in PRECISIONS:
-            found = [
-                records.find(spec, folder(preset, precision)) for spec in planned(preset, precision, row.id, seeds)
-            ]
-            runs[precision] = [record for record in found if record and record.status == "done"]
+        exact, short = (
+            accuracy.summary(records.recorded(planned(preset, precision, row.id, seeds), folder(preset, precision)))
+            for precision in ("float32", "bfloat16")
+        )
         for split in ("val", "test"):
-            exact, short = ([accuracy(record, split) for record in runs[p]] for p in ("float32", "bfloat16"))
-            if not exact or not short:
-                continue
-            difference, low, high = intervals.welch(*summary(short), *summary(exact))
-            shown = [f"{mean:.2f} ± {std:.2f} (n = {n})" for mean, std, n in (summary(exact), summary(short))]
-            interval = "" if math.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
-            lines.append([row.id, split, *shown, f"{difference:+.2f}{interval}"])
+            if exact.n and short.n:
+                difference, low, high = accuracy.welch(short, exact, split)
+                interval = "" if math.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
+                shown = (_shown(summary, split) for summary in (exact, short))
+                lines.append([row.id, split, *shown, f"{difference:+.2f}{interval}"])
     return lines
 
 
-def summary(values: list[float]) -> tuple[float, float, int]:
-    """Mean, sample standard deviation, number."""
-    std = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return statistics.mean(values), std, len(values)
+def _shown(summary: accuracy.Summary, split: str) -> str:
+    numbers = (getattr(summary, f"{split}_{name}") for name in ("mean", "std"))
+    return f"{markdown.plus_minus(*numbers, 2)} (n = {summary.n})"
 
 
-def markdown(preset: str, lines: list[list[str]]) -> str:
+def text_of(preset: str, lines: list[list[str]]) -> str:
     head = ["row", "split", "float32", "bfloat16", "difference (95 % interval)"]
     cells = [head, ["---", "---", "---:", "---:", "---:"], *lines]
     table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
@@ -99,11 +85,11 @@ def main() -> int:
     except ValueError as error:  # of our own kinds: one sentence
         print(error, file=sys.stderr)
         return 2
-    text = markdown(options.preset, compare(options.preset, options.rows, options.seeds))
+    text = text_of(options.preset, compare(options.preset, options.rows, options.seeds))
     print(f"\n{text}")
     write_atomically(paths.results(f"precision-{options.preset}") / "table.md", text)
     if options.readme:
-        readme.replace(f"precision-{options.preset}", text)
+        markdown.replace_block(f"precision-{options.preset}", text)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

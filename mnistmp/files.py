@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -43,22 +42,6 @@ def write_atomically(path: Path, content: str | bytes, *, keep: bool = False) ->
         raise
     _sync_folder(path.parent)
     return path
-
-
-def write_tables(texts: Mapping[Path, str], error: type[Exception]) -> list[Path]:
-    """Write each text to its path, see `write_atomically`; the same texts give the same bytes.
-
-    Raises:
-        error: a path cannot be written, in one sentence.
-    """
-    written = []
-    for path, text in texts.items():
-        try:
-            written.append(write_atomically(path, text))
-        except OSError as cause:
-            reason = cause.strerror or cause
-            raise error(f"{path} cannot be written ({reason}); free or repair the place.") from None
-    return written
 
 
 def read_bounded(path: str | Path, limit: int) -> bytes:

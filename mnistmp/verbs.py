@@ -54,15 +54,16 @@ def status(args: argparse.Namespace) -> int:
 def table(args: argparse.Namespace) -> int:
     """Print and write Table 2."""
     from mnistmp import paper
-    from mnistmp.results import readme
+    from mnistmp.errors import InputError
+    from mnistmp.results import markdown
     from mnistmp.sweep import reproduce
 
     if args.readme and args.preset != "paper":
-        raise readme.ReadmeError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
+        raise InputError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
     shown = reproduce.table(paper.preset(args.preset).name)
     if args.readme:
         for name, text in shown.items():
-            path = readme.replace(name, text)
+            path = markdown.replace_block(name, text)
         print(f"README:     {path}")
     return 0
 
@@ -122,9 +123,10 @@ def latent(args: argparse.Namespace) -> int:
 def select_weights(args: argparse.Namespace) -> int:
     """Choose a method's weight by the paper's rule."""
     from mnistmp.results import weights
+    from mnistmp.sweep import study
 
     threshold = weights.THRESHOLD if args.threshold is None else args.threshold
-    return weights.select_weight(
+    return study.select_weight(
         args.method, args.preset, args.seeds, threshold,
         jobs=args.jobs, precision=args.precision, dry_run=args.dry_run,
     )  # fmt: skip
@@ -132,9 +134,9 @@ def select_weights(args: argparse.Namespace) -> int:
 
 def ablate(args: argparse.Namespace) -> int:
     """Train a row under the other readings of the paper."""
-    from mnistmp.results import ablation
+    from mnistmp.sweep import study
 
-    return ablation.ablate(
+    return study.ablate(
         args.row, args.preset, args.seeds, args.options,
         jobs=args.jobs, precision=args.precision, dry_run=args.dry_run,
     )  # fmt: skip
@@ -142,20 +144,21 @@ def ablate(args: argparse.Namespace) -> int:
 
 def calibrate(args: argparse.Namespace) -> int:
     """Compare readings of the paper on validation."""
-    from mnistmp.results import calibration, readme
+    from mnistmp.results import calibration, markdown
+    from mnistmp.sweep import study
 
     seeds = args.seeds or calibration.SEEDS
-    code = calibration.calibrate(seeds, jobs=args.jobs, recorded=args.recorded, dry_run=args.dry_run)
+    code = study.calibrate(seeds, jobs=args.jobs, recorded=args.recorded, dry_run=args.dry_run)
     if args.readme and not args.dry_run:
-        print(f"README:     {readme.replace('calibration', calibration.conclusion(seeds))}")
+        print(f"README:     {markdown.replace_block('calibration', calibration.conclusion(calibration.table(seeds)))}")
     return code
 
 
 def search(args: argparse.Namespace) -> int:
     """Train the search for the authors' loss."""
-    from mnistmp.results import search
+    from mnistmp.sweep import study
 
-    return search.search(args.stage, jobs=args.jobs, dry_run=args.dry_run)
+    return study.search_stages(args.stage, jobs=args.jobs, dry_run=args.dry_run)
 
 
 def data(args: argparse.Namespace) -> int:

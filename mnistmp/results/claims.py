@@ -12,9 +12,9 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from mnistmp import paper, paths
-from mnistmp.results import intervals
-from mnistmp.files import write_tables
-from mnistmp.results.table2 import ReportError, selected_accuracies
+from mnistmp.results import accuracy, markdown
+from mnistmp.results.accuracy import Difference
+from mnistmp.results.table2 import runs_of
 
 LEVEL = 0.05  # of all comparisons together
 MARGINALLY = 5.0  # percentage points; about the paper's own standard deviations over seeds (0.9 to 8.5 in Table 2)
@@ -91,14 +91,9 @@ def compare(records: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataF
         DataFrame with `COLUMNS`, a line per comparison, in percentage points. The verdict is
         "not decided" unless `p_adjusted` is below `LEVEL`, and where there are fewer than two seeds.
     """
-    runs: dict[str, dict[int, tuple[float, float]]] = {}
-    lines = []
-    for claim in claims:
-        for pair in claim.pairs:
-            for id in pair:
-                if id not in runs:
-                    runs[id] = selected_accuracies(records, paper.row(id))
-            lines.append(_line(claim, *pair, *(runs[id] for id in pair)))
+    rows = [paper.row(id) for id in {id for claim in claims for pair in claim.pairs for id in pair}]
+    runs = {row.id: accuracy.selected(runs_of(row, records), row.selection) for row in rows}
+    lines = [_line(claim, higher, lower, runs) for claim in claims for higher, lower in claim.pairs]
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     table["p_adjusted"] = holm(table["p"])
     table.loc[~(table["p_adjusted"] < LEVEL), "verdict"] = OPEN
@@ -127,44 +122,35 @@ def to_markdown(comparisons: pd.DataFrame) -> str:
     """The claims with their verdicts, and the comparison that each rests on."""
     numbers = sorted(set(comparisons["n"]))
     seeds = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
-    lines = [
+    labels = {row.id: row.label for row in paper.TABLE2}
+    rows = []
+    for line in verdicts(comparisons).itertuples():
+        shown = comparisons.loc[line.closest]
+        compared = f"{labels[shown.higher]} − {labels[shown.lower]}"
+        compared += f" (of {line.comparisons})" if line.comparisons > 1 else ""
+        compared += ", validation" if shown.split == "val" else ""
+        ours = markdown.interval(shown.difference, shown.ci_low, shown.ci_high)
+        claim, p = f"{line.claim} ({line.where})", _p(shown.p_adjusted)
+        rows.append((claim, line.verdict, compared, f"{shown.paper:+.1f}", ours, p))
+    head = ("the paper says", "verdict", "compared", "paper", "ours [95 % CI]", "p")
+    return "\n".join([
         f"Differences in percentage points over n = {seeds} shared seeds, with the 95 % interval of a paired t test; "
         f"p after Holm's correction for all {len(comparisons)} comparisons. Of several comparisons the one is shown "
         f'that the verdict rests on. "Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart.',
         "",
-        "| the paper says | verdict | compared | paper | ours [95 % CI] | p |",
-        "|---|---|---|---:|---:|---:|",
-    ]
-    labels = {row.id: row.label for row in paper.TABLE2}
-    for line in verdicts(comparisons).itertuples(index=False):
-        shown = comparisons.loc[line.closest]
-        compared = f"{labels[shown.higher]} − {labels[shown.lower]}"
-        if line.comparisons > 1:
-            compared += f" (of {line.comparisons})"
-        if shown.split == "val":
-            compared += ", validation"
-        cells = [
-            f"{line.claim} ({line.where})",
-            line.verdict,
-            compared,
-            f"{shown.paper:+.1f}",
-            intervals.shown(shown.difference, shown.ci_low, shown.ci_high),
-            _p(shown.p_adjusted),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        markdown.table(head, "lllrrr", rows),
+        "",
+    ])  # fmt: skip
 
 
 def write(comparisons: pd.DataFrame, preset: str) -> list[Path]:
     """Write `results/<preset>/claims.md` and `.csv`; the same records give the same bytes.
 
     Raises:
-        ReportError: they cannot be written.
+        InputError: they cannot be written.
     """
-    units = {name: f"{name}_percentage_points" for name in ("paper", "difference", "ci_low", "ci_high")}
-    csv = comparisons.rename(columns=units).to_csv(index=False, float_format="%.10g", lineterminator="\n")
-    folder = paths.results(preset)
-    return write_tables({folder / "claims.md": to_markdown(comparisons), folder / "claims.csv": csv}, ReportError)
+    csv = markdown.csv(comparisons, {"percentage_points": ["paper", "difference", "ci_low", "ci_high"]}, digits=10)
+    return markdown.write(paths.results(preset), {"claims.md": to_markdown(comparisons), "claims.csv": csv})
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -177,8 +163,8 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired(differences: Sequence[float], within: float = 0.0) -> tuple[float, float, float, float, bool]:
-    """Mean difference, its 95 % interval, p, and whether that p speaks for the claim.
+def paired(differences: Sequence[float], within: float = 0.0) -> tuple[Difference, float, bool]:
+    """The mean difference with its 95 % interval, p, and whether that p speaks for the claim.
 
     Args:
         differences: one per seed.
@@ -186,7 +172,7 @@ def paired(differences: Sequence[float], within: float = 0.0) -> tuple[float, fl
     """
     n, centre = len(differences), mean(differences)
     if n < 2:
-        return centre, math.nan, math.nan, math.nan, False
+        return Difference(centre), math.nan, False
     error = stdev(differences) / math.sqrt(n)
     half = float(stdtrit(n - 1, 0.975)) * error
 
@@ -199,19 +185,18 @@ def paired(differences: Sequence[float], within: float = 0.0) -> tuple[float, fl
         p = max(tail(within - centre), tail(within + centre))  # both bounds must be excluded
     else:
         p = min(1.0, 2 * tail(abs(centre) - within))
-    return centre, centre - half, centre + half, p, for_claim
+    return Difference(centre, centre - half, centre + half), p, for_claim
 
 
-def _line(claim: Claim, higher: str, lower: str, ours: dict, others: dict) -> tuple:
-    split = ("val", "test").index(claim.split)
-    seeds = sorted(ours.keys() & others.keys())
-    published = paper.row(higher).paper[2 * split] - paper.row(lower).paper[2 * split]
-    result = (math.nan,) * 4
-    for_claim = False
-    if seeds:
-        *result, for_claim = paired([ours[seed][split] - others[seed][split] for seed in seeds], claim.within)
+def _line(claim: Claim, higher: str, lower: str, runs: dict[str, pd.DataFrame]) -> tuple:
+    ours, others = (runs[row][claim.split].astype(float) for row in (higher, lower))
+    differences = (ours - others).dropna().tolist()  # by seed, of those that both have
+    place = 2 * ("val", "test").index(claim.split)
+    published = paper.row(higher).paper[place] - paper.row(lower).paper[place]
+    difference, p, for_claim = paired(differences, claim.within) if differences else (Difference(), math.nan, False)
     verdict = HOLDS if for_claim else FAILS
-    return (claim.text, claim.where, higher, lower, claim.split, len(seeds), published, *result, math.nan, verdict)
+    return (claim.text, claim.where, higher, lower, claim.split, len(differences), published, *difference, p, math.nan,
+            verdict)  # fmt: skip
 
 
 def _p(p: float) -> str:

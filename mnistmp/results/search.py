@@ -1,13 +1,13 @@
-"""`mnistmp search`: which reverse contrastive loss the authors may have trained, by validation accuracy alone.
+"""Which reverse contrastive loss the authors may have trained, by validation accuracy alone.
 
-The protocol, written before the first run, is docs/rcl-search.md.
+`mnistmp search` trains it in stages. The protocol, written before the first run, is docs/rcl-search.md.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -15,11 +15,11 @@ import pandas as pd
 
 from mnistmp import paper, records
 from mnistmp.losses.reverse_contrastive import Positive, Scaling
-from mnistmp.results import calibration
-from mnistmp.results.readings import DROPPED_BATCH, PAPER_RUNS, named, tolerance
-from mnistmp.selection import select
+from mnistmp.results import accuracy
+from mnistmp.results.accuracy import PAPER_RUNS
+from mnistmp.results.calibration import DROPPED_BATCH, tolerance
+from mnistmp.results.interpretations import variant
 from mnistmp.spec import RunSpec
-from mnistmp.sweep import plan, study
 
 PRESET = "search"  # the folder of `results/`
 MARGINS = tuple(row.id for row in paper.TABLE2 if row.method == "rcl" and row.id == row.training)
@@ -89,40 +89,10 @@ STAGES = (
 )
 
 
-def search(
-    stage: int | None = None,
-    *,
-    jobs: int | None = None,
-    dry_run: bool = False,
-    train: Callable[[Sequence[RunSpec], str, int | None], list[str]] = study.train,
-) -> int:
-    """Train what the stages lack, one after the other, as far as the records tell who takes part.
-
-    Args:
-        stage: the last stage to train, from 1; None for all.
-        jobs, train: how to train, see `study.train`.
-        dry_run: only say what would be trained next.
-
-    Returns:
-        0; or 1 where a run could not be trained.
-
-    Raises:
-        ValueError: of our own kinds, before any work.
-    """
-    for number in range(1, (stage or len(STAGES)) + 1):
-        left = entrants(number, recorded())
-        planned = list({spec: None for options in left for spec in STAGES[number - 1].specs(options)})
-        print(f"Stage {number}: {len(left)} of {len(CANDIDATES)} candidates.", flush=True)
-        for source in () if dry_run else ("paper", calibration.PRESET):
-            study.reuse(planned, source, PRESET)
-        todo = plan.missing(planned, PRESET)
-        if todo and dry_run:
-            return study.dry_run(planned, PRESET, jobs)
-        problems = train(planned, PRESET, jobs) if todo else []
-        if problems:
-            print("\n".join(f"  {problem}" for problem in problems))
-            return 1
-    return 0
+def specs(number: int, runs: Runs) -> list[RunSpec]:
+    """The runs of a stage, counted from 1, as far as the records tell who takes part."""
+    stage = STAGES[number - 1]
+    return list(dict.fromkeys(spec for options in entrants(number, runs) for spec in stage.specs(options)))
 
 
 def entrants(number: int, runs: Runs) -> list[Options]:
@@ -137,34 +107,24 @@ def entrants(number: int, runs: Runs) -> list[Options]:
 
 def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
     """The run of a row with other options, called like `rcl-m0.9+positive=random+epochs=2`."""
-    own = paper.spec_for(row, seed)
-    if own.options["margin"] == math.inf:  # nothing is compared: these are the same run
+    if paper.row(row).options["margin"] == math.inf:  # nothing is compared: these are the same run
         options = {name: value for name, value in options.items() if name not in ("condition", "negative")}
-    name = own.row
-    for option, value in options.items():
-        if value != own.options[option]:
-            name = named(name, option, value)
-    if epochs != own.epochs:
-        name = named(name, "epochs", epochs)
-    return paper.spec_for(row, seed, row=name, options=options, epochs=epochs)
+    return variant(row, seed, **options, epochs=epochs)
 
 
 def recorded() -> dict[tuple[str, int], Any]:
-    return {(run.row, run.seed): run for run in records.load(PRESET).itertuples()}
+    return {(run.row, run.seed): run for run in records.load(PRESET).itertuples(index=False)}
 
 
 def measure(options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs, epochs: int = 10) -> dict[str, float]:
-    """A candidate at one row of Table 2: n, validation and test mean and standard deviation in percent, `diverged`."""
+    """A candidate at one row of Table 2: the fields of `accuracy.Summary`, and the bounds of its
+    validation accuracies, `val_least` and `val_most`."""
     there = [spec(options, target.training, seed, epochs) for seed in seeds]
     found = [runs[one.row, one.seed] for one in there if (one.row, one.seed) in runs]
-    done = [run for run in found if run.status == "done"]
-    chosen = [(run, select(run.val_correct, run.val_total, target.selection)) for run in done]
-    val = pd.Series([100 * run.val_correct[epoch] / run.val_total for run, epoch in chosen], dtype=float)
-    test = pd.Series([100 * run.test_correct[epoch] / run.test_total for run, epoch in chosen], dtype=float)
-    return {
-        "n": len(done), "diverged": len(found) - len(done), "val_mean": val.mean(), "val_std": val.std(),
-        "val_least": val.min(), "val_most": val.max(), "test_mean": test.mean(), "test_std": test.std(),
-    }  # fmt: skip
+    frame = pd.DataFrame(found, columns=list(records.COLUMNS))
+    val = accuracy.selected(frame, target.selection)["val"].astype(float)
+    summary = accuracy.summary(frame, target.selection)
+    return {**summary._asdict(), "val_least": val.min(), "val_most": val.max()}
 
 
 def deviations(measured: Mapping[str, float], published: tuple[float, ...], factor: float = 1.0) -> tuple[float, float]:

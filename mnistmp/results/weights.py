@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from mnistmp import paper, paths, records
-from mnistmp.sweep import study
-from mnistmp.files import write_tables
+from mnistmp.errors import InputError
 from mnistmp.paper import Row
-from mnistmp.records import RunRecord
-from mnistmp.selection import select
+from mnistmp.results import accuracy, markdown
+from mnistmp.results.interpretations import variant
 from mnistmp.spec import RunSpec
 
 GRID = (0.001, 0.01, 0.1, 1.0, 5.0, 10.0)  # "(0.001, 0.01, 0.1, 1, 5, 10)", Sec. 5.1
@@ -27,54 +25,6 @@ THRESHOLD = 5.0
 COLUMNS = ("weight", "n", "val_mean", "val_std", "val_min", "diverged", "collapsed", "picked", "paper")
 
 
-class WeightError(ValueError):
-    """A weight that cannot be selected: one sentence with what is wrong and what to do."""
-
-
-def select_weight(
-    name: str,
-    preset: str,
-    seeds: str | None = None,
-    threshold: float = THRESHOLD,
-    *,
-    jobs: int | None = None,
-    precision: str | None = None,
-    dry_run: bool = False,
-    train: Callable[[Sequence[RunSpec], str, int | None], list[str]] = study.train,
-) -> int:
-    """Train what is missing of the grid, apply the rule, print it and write it down.
-
-    Args:
-        name: a method, or a row's id, see `weighted_row`.
-        preset, seeds, precision: as for `paper.plan`.
-        threshold: see `table`.
-        jobs, train: how to train, see `study.train`.
-        dry_run: only say what would be trained.
-
-    Returns:
-        0; or 1 where a run of the grid could not be trained, as the rule needs all of them.
-
-    Raises:
-        ValueError: of our own kinds, before any work.
-    """
-    row = weighted_row(name)
-    _check_threshold(threshold)
-    planned = specs(name, preset, seeds, paper.precision(preset, precision))
-    if dry_run:
-        return study.dry_run(planned, preset, jobs)
-    problems = train(planned, preset, jobs)
-    found = [records.find(spec, preset) for spec in planned]
-    if None in found:
-        print(f"{found.count(None)} of {len(found)} trainings are missing: none is picked; the same command goes on.")
-        print("\n".join(f"  {problem}" for problem in problems))
-        return 1
-    grid = table(found, threshold, row.options["weight"])
-    text = to_markdown(grid, row, found)
-    print(f"\n{text}")
-    print(f"Table:      {', '.join(str(path) for path in write(grid, text, row, preset))}")
-    return 0
-
-
 def weighted_row(name: str) -> Row:
     """The row behind the name of a method that has a weight, or behind a row's own id.
 
@@ -82,13 +32,13 @@ def weighted_row(name: str) -> Row:
     paper, it then serves all margins.
 
     Raises:
-        WeightError: a name without a weight, with those that have one.
+        InputError: a name without a weight, with those that have one.
     """
     rows = [row for row in paper.trainings() if "weight" in row.options]
     for row in rows:
         if name == row.id or (name == row.method and row.options.get("margin", math.inf) == math.inf):
             return row
-    raise WeightError(f"{name!r} has no weight; choose one of {', '.join(dict.fromkeys(row.method for row in rows))}.")
+    raise InputError(f"{name!r} has no weight; choose one of {', '.join(dict.fromkeys(row.method for row in rows))}.")
 
 
 def specs(name: str, preset: str, seeds: str | None = None, precision: str | None = None) -> list[RunSpec]:
@@ -96,82 +46,71 @@ def specs(name: str, preset: str, seeds: str | None = None, precision: str | Non
 
     The weight that the preset already gives the row is that row's own run, trained once for both.
     The others are called like `rcl-inf+weight=5`: no table takes them for the row.
+
+    Args:
+        name: see `weighted_row`.
+        preset, seeds, precision: as for `paper.plan`.
     """
     row = weighted_row(name).id
-    planned = paper.plan(preset, "standard", seeds, precision)
-    for weight in GRID:
-        for own in paper.plan(preset, row, seeds, precision):
-            changes = {"row": f"{row}+weight={weight:g}", "options": {"weight": weight}}
-            same = own.options["weight"] == weight
-            planned.append(own if same else paper.spec_for(row, own.seed, preset, precision, **changes))
-    return planned
+    standard = paper.plan(preset, "standard", seeds, precision)
+    return standard + [variant(row, s.seed, preset, precision, weight=weight) for weight in GRID for s in standard]
 
 
-def recorded(name: str, preset: str, seeds: str | None = None) -> list[RunRecord]:
+def recorded(name: str, preset: str) -> pd.DataFrame:
     """The records of those seeds that have all of `specs`: every line of their table is of the same seeds."""
-    planned = specs(name, preset, seeds, paper.precision(preset))
-    found = [records.find(spec, preset) for spec in planned]
-    partial = {spec.seed for spec, record in zip(planned, found) if record is None}
-    return [record for record in found if record and record.spec.seed not in partial]
+    rows = {spec.row for spec in specs(name, preset, "0")}
+    found = records.load(preset)
+    found = found[found["row"].isin(rows)]
+    return found[found.groupby("seed")["row"].transform("nunique") == len(rows)]
 
 
-def summary(name: str, preset: str) -> str:
-    """What `select_weight` printed, where a whole grid is recorded; else how to record it. For notebooks."""
-    row = weighted_row(name)
-    found = recorded(name, preset)
-    if not found:
-        command = f"mnistmp select-weights {_title(row)} --preset {preset} --seeds 0"
-        return f"Not all of the grid is recorded for preset {preset}; `{command}` trains it."
-    return to_markdown(table(found, paper=row.options["weight"]), row, found)
-
-
-def runs(found: Sequence[RunRecord]) -> pd.DataFrame:
-    """A row per run: method, weight (NaN for standard training), seed, val_accuracy at its best epoch.
+def runs(found: pd.DataFrame) -> pd.DataFrame:
+    """A line per run: method, weight (NaN for standard training), seed, val_accuracy at its best epoch.
 
     val_accuracy is in percent, NaN where the run diverged. Test accuracy takes no part.
     """
-    lines = []
-    for record in found:
-        accuracy = math.nan
-        if record.status == "done":
-            counts = [epoch["val_correct"] for epoch in record.history]
-            accuracy = 100 * counts[select(counts, record.val_total)] / record.val_total
-        lines.append((record.spec.method, record.spec.options.get("weight", math.nan), record.spec.seed, accuracy))
-    return pd.DataFrame(lines, columns=["method", "weight", "seed", "val_accuracy"])
+    lines = [
+        (run["method"].iloc[0], run["options"].iloc[0].get("weight", math.nan), seed, accuracy.summary(run).val_mean)
+        for (_, seed), run in found.groupby(["row", "seed"])
+    ]
+    columns = ["method", "weight", "seed", "val_accuracy"]
+    return pd.DataFrame(lines, columns=columns).sort_values(["weight", "seed"], na_position="first", ignore_index=True)
 
 
-def table(found: Sequence[RunRecord], threshold: float = THRESHOLD, paper: float | None = None) -> pd.DataFrame:
+def table(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
     """What the rule sees, and what it picks.
 
     Args:
-        found: records of standard training and of one method at several weights.
+        found: records, as of `recorded`, of standard training and of one row at several weights.
         threshold: percentage points below standard training; a weight has collapsed where any of
             its runs diverged or ends lower than that.
-        paper: the paper's weight.
 
     Returns:
         DataFrame with `COLUMNS`, a line per weight, validation accuracies in percent: mean, sample
         standard deviation (NaN for n < 2) and lowest of the n runs that did not diverge.
-        `.attrs` holds `reference`, the mean of standard training, and `threshold`.
+        `.attrs` holds `reference`, the mean of standard training, `threshold`, and what was trained.
 
     Raises:
-        WeightError: a threshold that is none, or no run of standard training to compare with.
+        InputError: a threshold that is none, or no run of standard training to compare with.
     """
-    _check_threshold(threshold)
-    measured = runs(found)
-    standard = measured["method"] == "standard"
-    reference = float(measured["val_accuracy"][standard].mean())
-    if not math.isfinite(reference):
-        raise WeightError("No finished run of standard training to compare with is there; train the row standard.")
+    check_threshold(threshold)
+    standard = found["method"] == "standard"
+    reference = accuracy.summary(found[standard]).val_mean
+    if math.isnan(reference):
+        raise InputError("No finished run of standard training to compare with is there; train the row standard.")
+    spec = found[~standard]["spec"].iloc[0]
+    row = paper.row(spec.row.partition("+")[0])
     lines = []
-    for weight, group in measured[~standard].groupby("weight"):
-        val = group["val_accuracy"].dropna()
-        diverged = len(group) - len(val)
-        collapsed = bool(diverged or reference - val.min() > threshold + 1e-9)  # a fall of just the threshold holds
-        lines.append((weight, len(val), val.mean(), val.std(), val.min(), diverged, collapsed, False, weight == paper))
+    for weight, group in found[~standard].groupby(found["options"].map(lambda options: options.get("weight"))):
+        ours, lowest = accuracy.summary(group), float(accuracy.selected(group)["val"].min())
+        collapsed = bool(ours.diverged) or reference - lowest > threshold + 1e-9  # a fall of just the threshold holds
+        lines.append((weight, ours.n, ours.val_mean, ours.val_std, lowest, ours.diverged, collapsed, False,
+                      weight == row.options["weight"]))  # fmt: skip
     grid = pd.DataFrame(lines, columns=list(COLUMNS))
     grid["picked"] = grid["weight"] == pick(grid)
-    grid.attrs.update(reference=reference, threshold=float(threshold))
+    seeds = sorted(int(seed) for seed in set(found["seed"]))
+    grid.attrs.update(reference=reference, threshold=float(threshold), row=row.id, seeds=seeds,
+                      **{name: getattr(spec, name) for name in ("dataset", "epochs", "precision")})  # fmt: skip
     return grid
 
 
@@ -187,48 +126,57 @@ def collapsed_below(grid: pd.DataFrame) -> list[float]:
     return [] if picked is None else grid.loc[grid["collapsed"] & (grid["weight"] < picked), "weight"].tolist()
 
 
-def to_markdown(grid: pd.DataFrame, row: Row, found: Sequence[RunRecord]) -> str:
-    """The table with what one must know to read it. `found` are the records it was made from."""
-    spec, seeds = found[0].spec, sorted({record.spec.seed for record in found})
-    reference, threshold = grid.attrs["reference"], grid.attrs["threshold"]
-    digits = "real MNIST" if spec.dataset == "mnist" else "scikit-learn's digits, not MNIST"
-    lines = [
+def summary(name: str, preset: str) -> str:
+    """`to_markdown` where a whole grid is recorded; else how to record it. For notebooks."""
+    found = recorded(name, preset)
+    if found.empty:
+        command = f"mnistmp select-weights {_title(weighted_row(name))} --preset {preset} --seeds 0"
+        return f"Not all of the grid is recorded for preset {preset}; `{command}` trains it."
+    return to_markdown(table(found))
+
+
+def to_markdown(grid: pd.DataFrame) -> str:
+    """The table with what one must know to read it."""
+    attrs, row = grid.attrs, paper.row(grid.attrs["row"])
+    digits = "real MNIST" if attrs["dataset"] == "mnist" else "scikit-learn's digits, not MNIST"
+    rows = []
+    for line in grid.itertuples():
+        marks = " | ".join("yes" if mark else "" for mark in (line.collapsed, line.picked, line.paper))
+        lowest = markdown.plus_minus(line.val_min, math.nan, 2)
+        mean = markdown.plus_minus(line.val_mean, line.val_std, 2)
+        rows.append((f"{line.weight:g}", line.n, mean, lowest, line.diverged, marks))
+    head = ("weight", "n", "validation", "lowest", "diverged", "collapsed", "picked", "paper's")
+    return "\n".join([
         f"**Weight of {_title(row)}**",
         "",
-        f"Trained as row {row.id} on {digits}: {spec.epochs} epochs, {spec.precision}, "
-        f"seeds {', '.join(map(str, seeds))}.",
+        f"Trained as row {row.id} on {digits}: {attrs['epochs']} epochs, {attrs['precision']}, "
+        f"seeds {', '.join(map(str, attrs['seeds']))}.",
         "Validation accuracy in percent at the best epoch, mean ± standard deviation over n runs; "
         "test accuracy takes no part.",
-        f"Collapsed: a run diverged or ended more than {threshold:g} points below standard training ({reference:.2f}).",
+        f"Collapsed: a run diverged or ended more than {attrs['threshold']:g} points below standard training "
+        f"({attrs['reference']:.2f}).",
         _verdict(grid, row),
         "",
-        "| weight | n | validation | lowest | diverged | collapsed | picked | paper's |",
-        "|---:|---:|---:|---:|---:|---|---|---|",
-    ]
-    for line in grid.itertuples():
-        mean = f"{line.val_mean:.2f}" if line.n else "–"
-        std = f" ± {line.val_std:.2f}" if line.n > 1 else ""
-        marks = ["yes" if mark else "" for mark in (line.collapsed, line.picked, line.paper)]
-        lowest = f"{line.val_min:.2f}" if line.n else "–"
-        lines.append(f"| {line.weight:g} | {line.n} | {mean}{std} | {lowest} | {line.diverged} | {' | '.join(marks)} |")
-    return "\n".join([*lines, ""])
+        markdown.table(head, "rrrrrlll", rows),
+        "",
+    ])  # fmt: skip
 
 
-def write(grid: pd.DataFrame, text: str, row: Row, preset: str) -> list[Path]:
+def write(grid: pd.DataFrame, preset: str) -> list[Path]:
     """Write the Markdown and a CSV under `results/<preset>/weights/`; the same table gives the same bytes.
 
     Raises:
-        WeightError: they cannot be written.
+        InputError: they cannot be written.
     """
-    units = {name: f"{name}_percent" for name in ("val_mean", "val_std", "val_min")}
-    csv = grid.rename(columns=units).to_csv(index=False, float_format="%.12g", lineterminator="\n")
-    folder = paths.results(preset) / "weights"
-    return write_tables({folder / f"{_title(row)}.md": text, folder / f"{_title(row)}.csv": csv}, WeightError)
+    title = _title(paper.row(grid.attrs["row"]))
+    csv = markdown.csv(grid, {"percent": ["val_mean", "val_std", "val_min"]})
+    return markdown.write(paths.results(preset) / "weights", {f"{title}.md": to_markdown(grid), f"{title}.csv": csv})
 
 
-def _check_threshold(threshold: float) -> None:
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold < 100:
-        raise WeightError(f"threshold is {threshold!r}; give percentage points from 0 to below 100.")
+def check_threshold(threshold: float) -> None:
+    """Raises InputError unless it is a number of percentage points from 0 to below 100."""
+    if not 0 <= threshold < 100:
+        raise InputError(f"threshold is {threshold!r}; give percentage points from 0 to below 100.")
 
 
 def _title(row: Row) -> str:
@@ -236,13 +184,13 @@ def _title(row: Row) -> str:
 
 
 def _verdict(grid: pd.DataFrame, row: Row) -> str:
-    picked, below, paper = pick(grid), collapsed_below(grid), f"the paper has {row.options['weight']:g}"
+    picked, below, published = pick(grid), collapsed_below(grid), f"the paper has {row.options['weight']:g}"
     if picked is None:
-        return f"Every weight collapses: none is picked; {paper}."
+        return f"Every weight collapses: none is picked; {published}."
     last = picked == grid["weight"].max()
     largest = " It is the largest of the grid, which therefore sets no upper bound." if last else ""
     if below:
         smaller = f"; smaller ones collapse all the same: {', '.join(f'{weight:g}' for weight in below)}"
     else:
         smaller = ", and so do all smaller ones"
-    return f"Picked: {picked:g}, the largest weight that holds{smaller}; {paper}.{largest}"
+    return f"Picked: {picked:g}, the largest weight that holds{smaller}; {published}.{largest}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from mnistmp import data, paths, records
+from mnistmp import data, paper, paths, records
+from mnistmp.results import ablation, calibration, search, weights
 from mnistmp.sweep import batch, plan
 from mnistmp.records import RunRecord
 from mnistmp.spec import RunSpec
@@ -87,3 +89,82 @@ def _opening(specs: Sequence[RunSpec], todo: Sequence[RunSpec]) -> str:
 
 def _unit(spec: RunSpec, preset: str) -> Unit:
     return Unit(name=f"{spec.row}-seed-{spec.seed}", label=f"{spec.row} seed {spec.seed}", preset=preset, specs=(spec,))
+
+
+# ---- the studies: what is missing is trained, then their tables are printed and written ----
+
+
+def ablate(row, preset, seeds=None, options=None, *, jobs=None, precision=None, dry_run=False, train=train) -> int:
+    """Train what is missing of a row's ablation; 1 where a run could not be trained."""
+    specs = ablation.specs(row, preset, seeds, options, paper.precision(preset, precision))
+    if dry_run:
+        return _dry_run(specs, preset, jobs, calibration.PRESET)
+    reuse(specs, calibration.PRESET, preset)
+    problems = train(specs, preset, jobs)
+    lines = ablation.table(preset)
+    _show(ablation.to_markdown(lines, preset), ablation.write(lines, preset), problems)
+    return 1 if problems else 0
+
+
+def calibrate(seeds=calibration.SEEDS, *, jobs=None, recorded=False, dry_run=False, train=train) -> int:
+    """Train what is missing of the calibration, unless only what is `recorded` counts; 1 where some of it is missing."""
+    specs = calibration.specs(seeds)
+    if dry_run:
+        return _dry_run(specs, calibration.PRESET, jobs, "paper")
+    reuse(specs, "paper", calibration.PRESET)
+    problems = [] if recorded else train(specs, calibration.PRESET, jobs)
+    measured = calibration.table(seeds)
+    _show(calibration.to_markdown(measured), calibration.write(measured))
+    return 0 if recorded else _missing(specs, calibration.PRESET, problems)
+
+
+def select_weight(
+    name, preset, seeds=None, threshold=weights.THRESHOLD, *, jobs=None, precision=None, dry_run=False, train=train
+) -> int:
+    """Train what is missing of the grid, and apply the paper's rule; 1 where some of it is missing."""
+    weights.check_threshold(threshold)
+    specs = weights.specs(name, preset, seeds, paper.precision(preset, precision))
+    if dry_run:
+        return _dry_run(specs, preset, jobs)
+    problems = train(specs, preset, jobs)
+    if _missing(specs, preset, problems):
+        return 1
+    grid = weights.table(records.recorded(specs, preset), threshold)
+    _show(weights.to_markdown(grid), weights.write(grid, preset))
+    return 0
+
+
+def search_stages(stage=None, *, jobs=None, dry_run=False, train=train) -> int:
+    """Train what the search's stages lack, one after the other; 1 where a run could not be trained."""
+    for number in range(1, (stage or len(search.STAGES)) + 1):
+        runs = search.recorded()
+        specs = search.specs(number, runs)
+        left = len(search.entrants(number, runs))
+        print(f"Stage {number}: {left} of {len(search.CANDIDATES)} candidates.", flush=True)
+        for source in () if dry_run else ("paper", calibration.PRESET):
+            reuse(specs, source, search.PRESET)
+        todo = plan.missing(specs, search.PRESET)
+        if todo and dry_run:
+            return _dry_run(specs, search.PRESET, jobs)
+        problems = train(specs, search.PRESET, jobs) if todo else []
+        if problems:
+            print("\n".join(f"  {problem}" for problem in problems))
+            return 1
+    return 0
+
+
+_dry_run = dry_run
+
+
+def _show(text: str, files: Sequence[Path], problems: Sequence[str] = ()) -> None:
+    print(f"\n{text}\nTable:      {', '.join(map(str, files))}")
+    for problem in problems:
+        print(f"  {problem}")
+
+
+def _missing(specs: Sequence[RunSpec], preset: str, problems: Sequence[str]) -> int:
+    missing = len(specs) - len(records.recorded(specs, preset))
+    if missing:
+        print(f"{missing} of {len(specs)} trainings are missing; the same command goes on from there.")
+        print("\n".join(f"  {problem}" for problem in problems))
+    return 1 if missing else 0

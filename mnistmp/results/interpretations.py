@@ -1,0 +1,58 @@
+"""Interpretations of what the paper leaves open: the values that every option may have, and the runs under them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from mnistmp import methods, paper
+from mnistmp.paper import Row
+from mnistmp.spec import RunSpec
+
+# Of the run rather than of the method: what may be asked for besides the method's own options.
+RUN = {"image_size": (28, 32), "input_range": ("[-1,1]", "[0,1]"), "initialization": ("pytorch", "glorot", "he"),
+       "last_batch": ("keep", "drop")}  # fmt: skip
+
+_SHORT = {"image_size": "size", "input_range": "range"}  # in the names of runs
+
+
+def named(row: str, option: str, value: object) -> str:
+    """What a row's runs are called where an option has another value: `rcl-inf+range=0..1`."""
+    return f"{row}+{_SHORT.get(option, option)}={word(value)}"
+
+
+def word(value: object) -> str:
+    """A value as part of a row's name, and so of a folder's: "[0,1]" becomes "0..1", and 5.0 becomes "5"."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text.lower().strip("[]").replace(",", "..")
+
+
+def variant(row: str, seed: int, preset: str = "paper", precision: str | None = None, **values: object) -> RunSpec:
+    """The run of a row with other values, named after those that differ: `rcl-inf+size=32+scaling=batch`.
+
+    Args:
+        row, seed, preset, precision: as for `paper.spec_for`.
+        values: fields of RunSpec or options of the row's method; where none differs, it is the row's own run.
+    """
+    own = paper.spec_for(row, seed, preset, precision)
+    fields = {name: value for name, value in values.items() if name in RunSpec.__dataclass_fields__}
+    options = {name: value for name, value in values.items() if name not in fields}
+    name = own.row
+    for option, value in values.items():
+        if value != (getattr(own, option) if option in fields else own.options[option]):
+            name = named(name, option, value)
+    return paper.spec_for(row, seed, preset, precision, row=name, options=options, **fields)
+
+
+def choices(row: Row) -> dict[str, list]:
+    """All options of a row's method and of the run that have named values: the row's own value first."""
+    cls = methods.get(row.method)
+    hints = get_type_hints(cls.__init__)
+    found: dict[str, list] = {}
+    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
+        named = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+        values = (True, False) if hints[name] is bool else named
+        if values:
+            own = row.options.get(name, parameter.default)
+            found[name] = [own, *(value for value in values if value != own)]
+    return found | {name: list(values) for name, values in RUN.items()}
