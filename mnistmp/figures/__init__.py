@@ -10,6 +10,7 @@ from mnistmp.figures.curves import training_curves
 from mnistmp.figures.distances import color_distances, neighbour_distances
 from mnistmp.figures.geometry import palette_cube, push_rule
 from mnistmp.figures.images import image_grid, samples
+from mnistmp.figures.interpretations import interpretations
 from mnistmp.figures.latent import Panel, latent_space
 from mnistmp.figures.margins import margin_curve, weight_grid
 from mnistmp.figures.pictures import channel_mutes, covariance_matrices, logit_spread, singular_values
@@ -20,6 +21,7 @@ from mnistmp.figures.table import table_figure
 __all__ = [
     "CLASSES", "Figure", "OURS", "PAPER", "Panel", "STYLE", "TEST", "VALIDATION",
     "channel_mutes", "color_distances", "confusion", "covariance_matrices", "histogram", "image_grid",
+    "interpretations",
     "latent_space", "lines", "logit_spread", "margin_curve", "neighbour_distances", "palette_cube", "push_rule",
     "samples", "save", "singular_values", "table_figure", "training_curves", "weight_grid",
 ]  # fmt: skip

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 
-from mnistmp import paper, records
+from mnistmp import paper, paths, records
 from mnistmp.losses.reverse_contrastive import Positive, Scaling
-from mnistmp.results import accuracy
+from mnistmp.results import accuracy, calibration, markdown
 from mnistmp.results.accuracy import PAPER_RUNS
 from mnistmp.results.calibration import DROPPED_BATCH, tolerance
 from mnistmp.results.interpretations import variant
 from mnistmp.spec import RunSpec
 
 PRESET = "search"  # the folder of `results/`
-MARGINS = tuple(row.id for row in paper.TABLE2 if row.method == "rcl" and row.id == row.training)
+ROWS = tuple(row for row in paper.TABLE2 if row.method == "rcl")
+MARGINS = tuple(row.id for row in ROWS if row.id == row.training)
 SMALL = ("rcl-m0.2", "rcl-m0.4", "rcl-m0.6")
 HELD = 99.7  # percent: every one of the paper's runs at the margins of SMALL has more
+SEEDS = range(10)
+SHORT, WHOLE = 2, 10  # epochs
 SPREAD = 0.02  # percentage points below which a standard deviation says nothing: two digits of 10,000
 
 Options = Mapping[str, Any]
@@ -47,6 +51,12 @@ CANDIDATES += tuple(
     {"positive": positive, "scaling": "coordinate", "condition": "closest"}
     for positive in ("random", "shifted", "mean", "farthest")
 )
+# Added during stage 2, see the protocol: the other range of the images; they enter at LATE.
+LATE = 4
+IN_0_1: tuple[Options, ...] = tuple(
+    {"positive": positive, "scaling": scaling, "input_range": "[0,1]"}
+    for positive in ("random", "shifted") for scaling in ("coordinate", "channel")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,12 +107,14 @@ def specs(number: int, runs: Runs) -> list[RunSpec]:
 
 def entrants(number: int, runs: Runs) -> list[Options]:
     """The candidates of a stage, counted from 1: those that the stages before it left, the best first."""
-    left = list(CANDIDATES)
-    for stage in STAGES[: number - 1]:
+    left, rows = list(CANDIDATES), set()
+    for place, stage in enumerate(STAGES[: number - 1], 1):
+        left = [*IN_0_1, *left] if place == LATE else left
         left = [options for options in left if stage.stays(options, runs)]
         if stage.keep is not None:
-            left = sorted(left, key=lambda options: rank(options, stage.seeds, runs))[: stage.keep]
-    return left
+            rows |= set(stage.rows)  # what later stages train must not change what this one decided
+            left = sorted(left, key=lambda options: rank(options, stage.seeds, runs, rows))[: stage.keep]
+    return [*IN_0_1, *left] if number == LATE else left
 
 
 def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
@@ -113,7 +125,9 @@ def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
 
 
 def recorded() -> dict[tuple[str, int], Any]:
-    return {(run.row, run.seed): run for run in records.load(PRESET).itertuples(index=False)}
+    """The search's runs, and those of Table 2 and the calibration, which have the default's and other scalings'."""
+    found = [records.load(preset) for preset in ("paper", calibration.PRESET, PRESET)]
+    return {(run.row, run.seed): run for runs in found for run in runs.itertuples(index=False)}
 
 
 def measure(options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs, epochs: int = 10) -> dict[str, float]:
@@ -143,23 +157,113 @@ def deviations(measured: Mapping[str, float], published: tuple[float, ...], fact
     return mean, ratio / math.sqrt(0.5 / (n - 1) + 0.5 / (PAPER_RUNS - 1))
 
 
-def score(options: Options, seeds: Sequence[int], runs: Runs, factor: float = 1.0) -> float:
-    """The sum of squared `deviations` over RCL's rows as far as they are recorded; no test accuracy takes part."""
+def score(
+    options: Options, seeds: Sequence[int], runs: Runs, trained: Collection[str] = MARGINS, factor: float = 1.0
+) -> float:
+    """The sum of squared `deviations` over the rows that read these trained ones; no test accuracy takes part."""
     total = 0.0
     for row in paper.TABLE2:
-        if row.method == "rcl":
+        if row.training in trained:
             found = deviations(measure(options, row, seeds, runs), row.paper, factor)
             total += sum(deviation**2 for deviation in found if not math.isnan(deviation))
     return total
 
 
-def lost(options: Options, seeds: Sequence[int], runs: Runs) -> int:
+def lost(options: Options, seeds: Sequence[int], runs: Runs, trained: Collection[str] = MARGINS) -> int:
     """How many rows with a margin of at most 0.6 have a run that lost validation accuracy, as none of the paper's did."""
-    rows = [measure(options, paper.row(row), seeds, runs) for row in SMALL]
+    rows = [measure(options, paper.row(row), seeds, runs) for row in SMALL if row in trained]
     return sum(bool(row["diverged"]) or row["val_least"] < HELD for row in rows)
 
 
-def rank(options: Options, seeds: str, runs: Runs) -> tuple[int, float]:
+def rank(options: Options, seeds: str, runs: Runs, trained: Collection[str] = MARGINS) -> tuple[int, float]:
     """What candidates are sorted by: rows that lost accuracy, then the lower of the scores with and without factor."""
     numbers = paper.parse_seeds(seeds)
-    return lost(options, numbers, runs), min(score(options, numbers, runs, factor) for factor in (1.0, DROPPED_BATCH))
+    scores = [score(options, numbers, runs, trained, factor) for factor in (1.0, DROPPED_BATCH)]
+    return lost(options, numbers, runs, trained), min(scores)
+
+
+def last_stage(runs: Runs) -> dict[str, int]:
+    """The last stage that each candidate was in, by its label, up to the first stage that lacks a run."""
+    reached = {}
+    for number in range(1, len(STAGES) + 1):
+        reached |= {label(options): number for options in entrants(number, runs)}
+        if any((one.row, one.seed) not in runs for one in specs(number, runs)):
+            break
+    return reached
+
+
+def label(options: Options) -> str:
+    """A candidate in words, such as "random, per sample" or "closest, per coordinate, condition batch"."""
+    rest = [value if option == "input_range" else f"{option} {value}" for option, value in options.items()]
+    return ", ".join([options["positive"], f"per {options['scaling']}", *rest[2:]])
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    """All recorded runs of the candidates, a line per candidate, row of Table 2 and number of epochs.
+
+    Returns:
+        DataFrame with candidate, row, epochs and the fields of `accuracy.Summary`.
+    """
+    lines = []
+    for options, epochs, row in itertools.product((*CANDIDATES, *IN_0_1), (SHORT, WHOLE), ROWS):
+        found = measure(options, row, SEEDS, runs, epochs)
+        if found["n"] or found["diverged"]:
+            lines.append({"candidate": label(options), "row": row.id, "epochs": epochs, **found})
+    return pd.DataFrame(lines, columns=["candidate", "row", "epochs", *accuracy.Summary._fields])
+
+
+def to_markdown(runs: Runs) -> str:
+    """What decided the stages, the scores of whole trainings, and only then the test accuracies of the same runs."""
+    lines = {(line.candidate, line.row, line.epochs): line for line in table(runs).itertuples(index=False)}
+    reached = last_stage(runs)
+    short = [paper.row(row) for stage in STAGES if stage.epochs == SHORT for row in stage.rows]
+    raced = [
+        [label(options), *(_cell(lines.get((label(options), row.id, SHORT)), "val") for row in short), reached[label(options)]]
+        for options in CANDIDATES
+    ]
+    finite = {line.candidate for line in lines.values() if line.epochs == WHOLE and line.row != "rcl-inf"}
+    whole = [options for options in (*CANDIDATES, *IN_0_1) if label(options) in finite]  # at infinity many share a run
+    whole.sort(key=lambda options: (-reached.get(label(options), 0), *rank(options, "0-9", runs)))
+    val, test = [["the paper's", *_published(0), 0, "", ""]], [["the paper's", *_published(2)]]
+    for options in whole:
+        found = [lines.get((label(options), row.id, WHOLE)) for row in ROWS]
+        scores = [f"{score(options, SEEDS, runs, factor=factor):.0f}" for factor in (1.0, DROPPED_BATCH)]
+        val.append([label(options), *(_cell(line, "val") for line in found), lost(options, SEEDS, runs), *scores])
+        test.append([label(options), *(_cell(line, "test") for line in found)])
+    head = ["positive, scaling", *map(_head, ROWS)]
+    last = ["lost", "score", f"× {DROPPED_BATCH}"]
+    return "\n\n".join([
+        "**Validation accuracy after two epochs** (percent, seed 0), and the last stage that a candidate was in",
+        markdown.table(["positive, scaling", *map(_head, short), "stage"], "l" + "r" * (len(short) + 1), raced),
+        "**Validation accuracy of ten epochs** (percent, mean ± standard deviation, seeds in brackets)",
+        markdown.table([*head, *last], "l" + "r" * (len(ROWS) + 3), val),
+        "**Test accuracy of the same runs**, which took no part",
+        markdown.table(head, "l" + "r" * len(ROWS), test),
+    ])  # fmt: skip
+
+
+def write(runs: Runs) -> list[Path]:
+    """Write `results/search/table.md` and `.csv`; the same records give the same bytes.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    percent = [name for name in accuracy.Summary._fields if name.endswith(("mean", "std"))]
+    texts = {"table.md": to_markdown(runs) + "\n", "table.csv": markdown.csv(table(runs), {"percent": percent})}
+    return markdown.write(paths.results(PRESET), texts)
+
+
+def _head(row: paper.Row) -> str:
+    return row.label.removeprefix("RCL, ").replace("(with early stopping @95)", "stopped")
+
+
+def _published(place: int) -> list[str]:
+    return [f"{row.paper[place]:g} ± {row.paper[place + 1]:g}" for row in ROWS]
+
+
+def _cell(line: Any, split: str) -> str:
+    if line is None or not line.n:
+        return "" if line is None else "diverged"
+    decimals = (2, 3) if split == "val" else (1, 1)
+    shown = markdown.plus_minus(getattr(line, f"{split}_mean"), getattr(line, f"{split}_std"), *decimals)
+    return f"{shown} [{line.n}]" if line.n > 1 else shown

@@ -141,15 +141,15 @@ def search_stages(stage=None, *, jobs=None, dry_run=False, train=train) -> int:
         specs = search.specs(number, runs)
         left = len(search.entrants(number, runs))
         print(f"Stage {number}: {left} of {len(search.CANDIDATES)} candidates.", flush=True)
-        for source in () if dry_run else ("paper", calibration.PRESET):
-            reuse(specs, source, search.PRESET)
-        todo = plan.missing(specs, search.PRESET)
+        todo = [spec for spec in specs if (spec.row, spec.seed) not in runs]
         if todo and dry_run:
-            return _dry_run(specs, search.PRESET, jobs)
-        problems = train(specs, search.PRESET, jobs) if todo else []
+            return _dry_run(todo, search.PRESET, jobs)
+        problems = train(todo, search.PRESET, jobs) if todo else []
         if problems:
             print("\n".join(f"  {problem}" for problem in problems))
             return 1
+    runs = search.recorded()
+    _show(search.to_markdown(runs), search.write(runs))
     return 0
 
 

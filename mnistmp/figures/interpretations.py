@@ -1,0 +1,48 @@
+"""All interpretations of a loss in the plane of validation against test accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from mnistmp import paper
+from mnistmp.figures import style
+
+_COLUMNS = ("candidate", "row", "epochs", "n", "val_mean", "val_std", "test_mean", "test_std")
+
+
+@style.styled
+def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> style.Figure:
+    """Test against validation accuracy of RCL's six margins: some interpretations, all others, and the paper's.
+
+    Args:
+        table: as of `results.search.table`; trainings of ten epochs are shown.
+        highlighted: candidate -> its words in the legend, at most two; they are drawn as curves over the margins.
+
+    Raises:
+        ValueError: a missing column, or a highlighted candidate without a run.
+    """
+    style.need_columns(table, _COLUMNS, "the result of results.search.table")
+    margins = [row for row in paper.TABLE2 if row.method == "rcl" and row.id == row.training]
+    whole = table[(table["epochs"] == 10) & (table["n"] > 0) & table["row"].isin([row.id for row in margins])]
+    alt = "Test accuracy against validation error for all interpretations of the loss, beside the paper's six margins."
+    figure, axes = style.new(3.8, alt)
+    others = whole[~whole["candidate"].isin(highlighted)]
+    axes.plot(100 - others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
+    for (candidate, words), color in zip(highlighted.items(), (style.VALIDATION, style.TEST), strict=False):
+        own = whole[whole["candidate"] == candidate].set_index("row").reindex([row.id for row in margins]).dropna(subset="n")
+        if own.empty:
+            raise ValueError(f"{candidate!r} has no run of ten epochs; choose from {', '.join(whole['candidate'].unique())}.")
+        bars = {"xerr": own["val_std"].fillna(0), "yerr": own["test_std"].fillna(0), "elinewidth": 0.7}
+        axes.errorbar(100 - own["val_mean"], own["test_mean"], color=color, label=words, **bars, **style.OURS_MARKER)
+    val, val_std, test, test_std = zip(*(row.paper for row in margins), strict=True)
+    error = [100 - mean for mean in val]
+    axes.errorbar(error, test, yerr=test_std, xerr=val_std, elinewidth=0.7, label="paper (10 runs)", **style.PAPER_MARKER)
+    for x, y, row in zip(error, test, margins, strict=True):
+        axes.annotate(row.label.removeprefix("RCL, "), (x, y), (5, 3), textcoords="offset points", color=style.PAPER)
+    axes.set_xscale("log")
+    axes.invert_xaxis()
+    axes.set(xlabel="validation error (%), falling to the right", ylabel="test accuracy (%)", ylim=(0, 100))
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
