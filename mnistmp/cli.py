@@ -317,7 +317,7 @@ def search(args: argparse.Namespace) -> int:
     for number, stage in enumerate(search.STAGES[: args.stage], 1):
         left = search.entrants(number, search.recorded())
         print(f"Stage {number}: {len(left)} of {len(search.CANDIDATES)} candidates.", flush=True)
-        specs = [spec for options in left for spec in stage.specs(options)]
+        specs = list({spec: None for options in left for spec in stage.specs(options)})  # some share a run
         sweep = Sweep(specs, search.PRESET, jobs=args.jobs, sources=["paper", calibration.PRESET])
         if sweep.todo or sweep.taken:
             code = _train(sweep, args)
