@@ -179,7 +179,7 @@ def status(args: argparse.Namespace) -> int:
     status = records.status(args.preset, specs)
     done = status["done"].sum() + status["diverged"].sum()
     diverged = f", of which {status['diverged'].sum()} diverged" if status["diverged"].any() else ""
-    print(status.to_string(index=False))
+    print(status[["row", "planned", "done", "missing", "diverged", "broken"]].to_string(index=False))
     print(f"{args.preset}: {done} of {len(specs)} done{diverged}.")
     for problem in status.attrs["problems"]:
         print(f"mnistmp: {problem}", file=sys.stderr)

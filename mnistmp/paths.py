@@ -75,10 +75,3 @@ def _folder(text: str, variable: str) -> Path:
     except (RuntimeError, UnicodeError) as error:
         what = "names no user's folder" if isinstance(error, RuntimeError) else "is not UTF-8"
         raise InputError(f"{variable} is {text!r}, which {what}; give the path of another folder.") from None
-
-
-PathError = InputError  # until no room asks for it
-
-
-def inside(folder: Path, *parts: str) -> Path:
-    return folder.joinpath(*parts)

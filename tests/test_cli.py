@@ -227,7 +227,7 @@ def test_a_disk_that_is_full_after_the_training_is_exit_1(place, started, capsys
     from mnistmp.results import table2
 
     def full(*_):
-        raise table2.ReportError("table2.md cannot be written (No space left on device).")
+        raise InputError("table2.md cannot be written (No space left on device).")
 
     monkeypatch.setattr(table2, "write", full)
     assert cli.main(["reproduce", "--rows", "rsc", "--seeds", "0"]) == 1

@@ -17,7 +17,8 @@ import pytest
 from mnistmp import cli, paths, records
 from mnistmp.records import provenance
 from mnistmp.errors import InputError
-from mnistmp.sweep import cluster, process
+from mnistmp.sweep import cluster
+from mnistmp.sweep import process as unit_process
 from mnistmp.sweep import run as sweep_run
 from mnistmp.sweep.process import Outcome
 from mnistmp.sweep.run import Sweep
@@ -134,13 +135,13 @@ def test_a_cluster_without_workers_yet_is_planned_for(place):
 
 def test_settings_travel_to_the_workers(place, monkeypatch):
     monkeypatch.setenv("MNISTMP_KERNELS", "off")
-    variables = process.environment("float32")
+    variables = unit_process.environment("float32")
     assert variables["MNISTMP_KERNELS"] == "off" and variables["MNISTMP_PRECISION"] == "float32"
     (unit,) = units_of(place, "rsc")
     monkeypatch.setenv("MNISTMP_RESULTS", str(place.folder / "the-worker-s-own"))
-    monkeypatch.setattr(process, "_process", lambda unit, folder, *_: os.close(os.open(folder, os.O_RDONLY)) or 1)
-    monkeypatch.setattr(process, "_reason", lambda *_: "no luck")
-    outcome = process.attempt(unit, "sweep", variables)
+    monkeypatch.setattr(unit_process, "_process", lambda unit, folder, *_: os.close(os.open(folder, os.O_RDONLY)) or 1)
+    monkeypatch.setattr(unit_process, "_reason", lambda *_: "no luck")
+    outcome = unit_process.attempt(unit, "sweep", variables)
     assert outcome.look == place.attempts / "07-rsc-seed-0/1/log.txt"
 
 

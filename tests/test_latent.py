@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from browser import Browser, needs_chromium
-from mnistmp import cli, engine, figures, latent, paper, paths, records
+from mnistmp import engine, figures, latent, paper, paths, records
 from mnistmp.data import palette
 from mnistmp.figures import interactive
 from mnistmp.latent import embedding as work

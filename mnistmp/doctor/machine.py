@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mnistmp import paths
+from mnistmp.errors import InputError
 from mnistmp.doctor.finding import Finding
 
 ROOM = {"error": 50e6, "warning": 500e6}  # bytes; a preset's records, notebooks and figures take tens of MB
@@ -28,7 +29,7 @@ def places() -> Iterator[Finding]:
                 file.write(bytes(4096))
                 file.flush()
             free = shutil.disk_usage(there).free
-        except (OSError, paths.PathError) as error:
+        except (OSError, InputError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             remedy = f"repair or empty it, or set {variable} to another folder"
             yield Finding(name, "error", f"{folder} cannot be written ({reason})", remedy)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,8 +141,9 @@ def _process(unit: Unit, folder: Path, sweep: str, variables: Mapping[str, str])
 def _reason(folder: Path, code: int) -> str:
     if code < 0:
         return f"its process was killed ({signal.Signals(-code).name})"
-    with open(folder / "log.txt", encoding="utf-8", errors="replace") as log:
-        lines = [line.strip() for line in deque(log, 100) if line.strip()]
+    with open(folder / "log.txt", "rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - 65_536))
+        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     last = lines[-1] if lines else f"its process ended with code {code}"
     if not last.startswith(SAYS) and shutil.disk_usage(folder).free < 65_536:  # on which the reason did not fit
         return "No space left on device"
