@@ -28,7 +28,8 @@ def fake_package(folder, name, code):
 
 
 def test_a_machine_without_torch_is_examined_all_the_same(tmp_path):
-    """The moment it is needed: nothing of torch can be imported, and there are no results yet."""
+    """The moment it is needed: torch and others cannot be imported, and there are no results yet."""
+    fake_package(tmp_path, "pydantic", "raise ImportError")
     fake_package(tmp_path, "torch", "raise ImportError('libcudart.so.13: cannot open shared object file')")
     variables = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "MNISTMP_RESULTS": str(tmp_path / "new")}
     command = [sys.executable, "-m", "mnistmp", "doctor", "--json"]
