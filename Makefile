@@ -29,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON) ''; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce paper figures report doctor lab notebooks test test-faults bench lock audit clean force
+.PHONY: help setup reproduce paper figures report doctor lab notebooks test test-faults lint bench lock audit clean force
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -73,48 +73,37 @@ notebooks: setup ## run the committed notebooks again and clean their outputs
 # Faults that need whole sweeps take minutes: `make test-faults`.
 test: setup ## the tests, then the notebooks against their committed outputs
 	$(PY) -m pytest -m 'not (faults and slow)' $(ARGS)
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
-	    unset MPLBACKEND; figures=$$(mktemp -d) && trap 'rm -rf "$$figures"' EXIT; set -x; \
+	unset MPLBACKEND; figures=$$(mktemp -d) && trap 'rm -rf "$$figures"' EXIT; \
 	    MNISTMP_FIGURES=$$figures $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
-	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/; \
-	else \
-	    echo 'notebooks/ holds no notebook yet: nbval is skipped.'; \
-	fi
+	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/
 
 test-faults: setup ## the tests that inject faults (killed sweeps, full disks, torn records), then a table of them
 	$(PY) -m pytest -m faults $(ARGS)
 
+lint: setup ## ruff: likely errors, and the format (ARGS=--fix repairs what it can)
+	$(VENV)/bin/ruff check $(ARGS) .
+	$(VENV)/bin/ruff format $(if $(findstring --fix,$(ARGS)),,--check) .
+
 bench: setup ## measure the training speed beside plain PyTorch
 	$(PY) benchmarks/training_speed.py $(ARGS)
 
-# uv and pip-audit live in environments of their own: nothing that only maintains the lock belongs in it.
+# uv and pip-audit live in an environment of their own: nothing that only maintains the lock belongs in it.
 # --strict: a package that could not be looked up is a failure, not a pass.
-lock: .venv-lock/bin/uv ## bring requirements.lock in line with pyproject.toml (ARGS=--upgrade: newest versions)
-	.venv-lock/bin/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate \
+lock: .venv-tools/.installed ## bring requirements.lock in line with pyproject.toml (ARGS=--upgrade: newest versions)
+	.venv-tools/bin/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate \
 	    --extra test --extra dask pyproject.toml --output-file requirements.lock --quiet $(ARGS)
 
-audit: .venv-audit/bin/pip-audit ## look the locked packages up among the known vulnerabilities
-	@.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
-	    --requirement requirements.lock $(ARGS) 2>.venv-audit/said; code=$$?; \
-	if grep -qE '^Traceback|could not be audited|Max retries' .venv-audit/said; then \
-	    reason=$$(grep . .venv-audit/said | tail -n 1 | sed 's/^ERROR:[^:]*://' | cut -c 1-150); \
-	    echo "The locked packages could not be looked up ($$reason ...)," \
-	        'so nothing is known about them: run make audit where PyPI can be reached.' >&2; exit 1; \
-	fi; cat .venv-audit/said >&2; exit $$code
+audit: .venv-tools/.installed ## look the locked packages up among the known vulnerabilities
+	.venv-tools/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock $(ARGS)
 
-.venv-lock/bin/uv:
-	@$(FIND_PYTHON); "$$python" -m venv --clear .venv-lock
-	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
-
-.venv-audit/bin/pip-audit:
-	@$(FIND_PYTHON); "$$python" -m venv --clear .venv-audit
-	@.venv-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit 2>.venv-audit/said || { \
-	    echo "pip-audit could not be installed ($$(tail -n 1 .venv-audit/said | cut -c 1-150) ...)," \
-	        'so nothing is known about the locked packages: run make audit where a package index answers.' >&2; exit 1; }
+.venv-tools/.installed:
+	@$(FIND_PYTHON); "$$python" -m venv --clear .venv-tools
+	.venv-tools/bin/python -m pip --disable-pip-version-check install --quiet uv pip-audit
+	@touch $@
 
 # Never a record: results/<preset>/runs stays, and so does .venv.
 clean: ## remove caches, build leftovers and failed attempts; records stay
-	rm -rf build site .pytest_cache .hypothesis .venv-audit .venv-lock *.egg-info
+	rm -rf build site .pytest_cache .hypothesis .ruff_cache .venv-tools *.egg-info
 	rm -rf "$${MNISTMP_RESULTS:-results}"/*/attempts
 	find . -path './.venv*' -prune -o -path ./.git -prune -o \
 	    \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +

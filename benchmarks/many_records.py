@@ -26,8 +26,9 @@ from pathlib import Path
 import torch
 
 from mnistmp import paper
-from mnistmp.sweep import batch, plan
-from mnistmp.sweep.attempts import Outcome
+from mnistmp.sweep import plan
+from mnistmp.sweep.process import Outcome
+from mnistmp.sweep.run import run_units
 from mnistmp.records.provenance import environment
 from mnistmp.records import RunRecord, record_path
 from mnistmp.engine.fit import path_name, pick_device
@@ -107,8 +108,8 @@ def schedule(size: int) -> None:
     specs = paper.plan(PRESET, seeds=tuple(range(-(-size // ROWS))))[:size]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MNISTMP_RESULTS"] = folder
-        units = plan.plan_units(specs, PRESET, 2)
-        outcomes = batch.run_units(units, 2, executor=Idle(), stream=io.StringIO())
+        units = plan.train_units(specs, PRESET, 2)
+        outcomes = run_units(units, 2, executor=Idle(), stream=io.StringIO())
     assert len(outcomes) == len(units) == size and Path(folder).name
 
 

@@ -14,7 +14,8 @@ import sys
 
 from mnistmp import paper, paths, records
 from mnistmp.results import accuracy, markdown
-from mnistmp.sweep import study
+from mnistmp.sweep.run import Sweep
+from mnistmp.errors import InputError
 from mnistmp.files import write_atomically
 from mnistmp.spec import PRECISIONS
 
@@ -27,11 +28,11 @@ def planned(preset: str, precision: str, rows: str, seeds: str) -> list[paper.Ru
     return paper.plan(preset, rows, seeds, precision)
 
 
-def train(preset: str, precision: str, rows: str, seeds: str, jobs: int | None) -> list[str]:
-    """What went wrong, a sentence per run."""
+def train(preset: str, precision: str, rows: str, seeds: str, jobs: int | None) -> int:
+    """Record what is missing; 1 where something failed, which is said."""
     specs = planned(preset, precision, rows, seeds)
-    study.reuse(specs, preset, folder(preset, precision))
-    return study.train(specs, folder(preset, precision), jobs)
+    sweep = Sweep(specs, folder(preset, precision), jobs=jobs, sources=[preset])
+    return sweep.close(sweep.train())
 
 
 def compare(preset: str, rows: str, seeds: str) -> list[list[str]]:
@@ -78,11 +79,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        problems = [
-            problem for precision in PRECISIONS
-            for problem in train(options.preset, precision, options.rows, options.seeds, options.jobs)
-        ]  # fmt: skip
-    except ValueError as error:  # of our own kinds: one sentence
+        codes = [train(options.preset, one, options.rows, options.seeds, options.jobs) for one in PRECISIONS]
+    except InputError as error:
         print(error, file=sys.stderr)
         return 2
     text = text_of(options.preset, compare(options.preset, options.rows, options.seeds))
@@ -90,9 +88,7 @@ def main() -> int:
     write_atomically(paths.results(f"precision-{options.preset}") / "table.md", text)
     if options.readme:
         markdown.replace_block(f"precision-{options.preset}", text)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    return max(codes)
 
 
 if __name__ == "__main__":

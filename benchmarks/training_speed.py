@@ -27,7 +27,7 @@ from mnistmp import data, engine, paper
 from mnistmp.fast import kernels
 from mnistmp.results import readme
 from mnistmp.records.provenance import device_name
-from mnistmp.sweep.batch import worker_environment
+from mnistmp.sweep.process import worker_environment
 
 BATCH = 128
 STEP_GFLOP = 13.9  # conv1 0.71 x 2 (its input needs no gradient), conv2 3.36 x 3, linear layers 0.81 x 3

@@ -8,18 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
+from mnistmp.errors import InputError
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
-
-_elsewhere: ContextVar[Mapping[str, str]] = ContextVar("places of another process", default={})
-
-
-class PathError(ValueError):
-    """A name that cannot be a folder of ours; one sentence."""
 
 
 def checkout() -> Path | None:
@@ -32,7 +25,7 @@ def results(preset: str | None = None) -> Path:
     """Folder of all results, or of one preset: MNISTMP_RESULTS, else `results/` of the checkout.
 
     Raises:
-        PathError: a preset that is not a plain name, so that no name leads out of the folder; or a
+        InputError: a preset that is not a plain name, so that no name leads out of the folder; or a
             variable that names no folder.
     """
     return _place("MNISTMP_RESULTS", "results", preset)
@@ -42,7 +35,7 @@ def figures(preset: str | None = None) -> Path:
     """Folder of all figures, or of one preset: MNISTMP_FIGURES, else `figures/` of the checkout.
 
     Raises:
-        PathError: as for `results`.
+        InputError: as for `results`.
     """
     return _place("MNISTMP_FIGURES", "figures", preset)
 
@@ -52,20 +45,10 @@ def notebooks() -> Path:
     return (checkout() or Path.cwd()) / "notebooks"
 
 
-@contextmanager
-def as_told(variables: Mapping[str, str]) -> Iterator[None]:
-    """Within this, in this thread alone, places are those that another process names by its variables."""
-    token = _elsewhere.set(variables)
-    try:
-        yield
-    finally:
-        _elsewhere.reset(token)
-
-
 def plain_name(name: str, what: str) -> str:
-    """`name` if it is safe as one part of a path; PathError says how it must be otherwise."""
+    """`name` if it is safe as one part of a path; InputError says how it must be otherwise."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise PathError(
+        raise InputError(
             f"{what} is {name!r}; use up to 100 letters, digits and the signs . _ = + -, a letter or digit first."
         )
     return name
@@ -79,25 +62,10 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def inside(folder: Path, *parts: str) -> Path:
-    """A folder below `folder`: its parts are plain names, and a link among them may not lead out of it.
-
-    Raises:
-        PathError: one does.
-    """
-    path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise PathError(f"{path} is a link that leads out of {folder}; put a folder there, or choose another place "
-                            "by MNISTMP_RESULTS or MNISTMP_FIGURES.")  # fmt: skip
-    return path
-
-
-def _place(variable: str, folder: str, preset: str | None) -> Path:
-    override = _elsewhere.get().get(variable) or os.environ.get(variable)  # an empty value counts as none
-    place = _folder(override, variable) if override else (checkout() or Path.cwd()) / folder
-    return place if preset is None else inside(place, plain_name(preset, "preset"))
+def _place(variable: str, name: str, preset: str | None) -> Path:
+    override = os.environ.get(variable)  # an empty value counts as none
+    place = _folder(override, variable) if override else (checkout() or Path.cwd()) / name
+    return place if preset is None else place / plain_name(preset, "preset")
 
 
 def _folder(text: str, variable: str) -> Path:
@@ -106,4 +74,4 @@ def _folder(text: str, variable: str) -> Path:
         return Path(text).expanduser().absolute()
     except (RuntimeError, UnicodeError) as error:
         what = "names no user's folder" if isinstance(error, RuntimeError) else "is not UTF-8"
-        raise PathError(f"{variable} is {text!r}, which {what}; give the path of another folder.") from None
+        raise InputError(f"{variable} is {text!r}, which {what}; give the path of another folder.") from None

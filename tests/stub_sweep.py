@@ -16,14 +16,15 @@ import psutil
 import pytest
 
 from mnistmp import cli, paper, paths
-from mnistmp.sweep import batch, notebooks, plan
+from mnistmp.sweep import notebooks, plan
+from mnistmp.sweep.run import run_units
 from stub_runs import PRESET, record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
 PARAMETERS = 'preset: str = "paper"\nseeds: str = "recorded"\nrows: str = "all"'
 BODY = """
-import json, os, pathlib, sys, time
+import os, pathlib, sys, time
 stub = pathlib.Path(os.environ["STUB"])
 print("shows", preset, seeds, rows)
 asked = [(row, seed) for seed in seeds.split(",") for row in rows.split(",")] if seeds != "recorded" else []
@@ -34,9 +35,6 @@ for row, seed in asked:
     target = pathlib.Path(os.environ["MNISTMP_RESULTS"]) / preset / "runs" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
-        line = {"row": row, "seed": int(seed), "epoch": 1, "epochs": 16, "val": 1, "test": 1, "seconds": 0.5}
-        with open(os.environ["MNISTMP_PROGRESS"], "a") as file:
-            file.write(json.dumps(line) + "\\n")
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         temporary.write_text((stub / name).read_text())
         os.replace(temporary, target)
@@ -92,15 +90,15 @@ def quick(place):
     return place
 
 
-def units_of(place, rows, seeds="0", jobs=10, **kwargs):
-    return plan.plan_units(specs_of(rows, seeds), PRESET, jobs, place.notebooks, **kwargs)
+def units_of(place, rows, seeds="0", jobs=10):
+    return plan.train_units(specs_of(rows, seeds), PRESET, jobs, place.notebooks)
 
 
 def run(units, jobs=2, **kwargs):
     """Carry out units here; their outcomes by rows or label, and what was shown."""
     stream = io.StringIO()
-    outcomes = batch.run_units(units, jobs, precision="float32", stream=stream, **kwargs)
-    return {outcome.unit.rows or outcome.unit.label: outcome for outcome in outcomes}, stream.getvalue()
+    outcomes = run_units(units, jobs, precision="float32", stream=stream, **kwargs)
+    return {o.unit.parameters.get("rows", o.unit.label): o for o in outcomes}, stream.getvalue()
 
 
 def start(place, *arguments, **options):

@@ -1,6 +1,6 @@
 """The command line: what it refuses, in one sentence and before any work, and what it shows.
 
-No notebook is executed and nothing is trained here; see test_batch.py.
+No notebook is executed and nothing is trained here; see test_sweep.py.
 """
 
 import json
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mnistmp import cli, data, engine, paper, paths, records
-from mnistmp.sweep import batch, notebooks, plan, unit
-from mnistmp.sweep.attempts import Outcome
-from mnistmp.sweep.progress import about
+from mnistmp import cli, data, engine, latent, paper, paths, records
+from mnistmp.errors import InputError
+from mnistmp.sweep import notebooks, plan, run
+from mnistmp.sweep.process import Outcome
 from stub_runs import record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ def started(monkeypatch):
     """The units that a command starts; each ends at once with its records there."""
     units = []
 
-    def run_units(some, jobs, **_):
+    def run_units(some, *_, **__):
         units.extend(some)
         for unit in some:
             for spec in unit.specs:
@@ -50,7 +50,7 @@ def started(monkeypatch):
                 Path(unit.target).write_text("{}")
         return [Outcome(unit, seconds=1.0) for unit in some]
 
-    monkeypatch.setattr(batch, "run_units", run_units)
+    monkeypatch.setattr(run, "run_units", run_units)
     return units
 
 
@@ -128,16 +128,10 @@ def test_a_results_folder_that_cannot_be_written(place, started, capsys):
     assert str(blocked) in sentence and "Not a directory" in sentence
 
 
-def test_places_and_limits_that_cannot_be(place, started, capsys, monkeypatch):
+def test_places_that_cannot_be(place, started, capsys):
     sentence = refused(capsys, started, "run", "--results", "~no-such-user/results")
     assert "MNISTMP_RESULTS is '~no-such-user/results', which names no user's folder" in sentence
     assert "is not UTF-8" in refused(capsys, started, "status", "--results", "results-\udcff")
-    monkeypatch.setenv("MNISTMP_RESULTS", str(place / "results"))
-    monkeypatch.setenv("MNISTMP_CELL_TIMEOUT", "an hour")
-    with pytest.raises(unit.UnitError, match="MNISTMP_CELL_TIMEOUT is 'an hour'; set it to a whole number of seconds"):
-        batch.child_environment()
-    monkeypatch.setenv("MNISTMP_CELL_TIMEOUT", "3600")
-    assert batch.child_environment()["MNISTMP_CELL_TIMEOUT"] == "3600"
 
 
 def test_missing_mnist_without_network(place, started, capsys, monkeypatch):
@@ -185,8 +179,8 @@ def test_reproduce_trains_shows_and_tabulates_and_again_does_nothing(place, star
     assert trained == {("standard", 0), ("standard", 1), ("rcl-inf", 0), ("rcl-inf", 1)}
     shown = [Path(unit.notebook).stem for unit in started if not unit.specs]
     assert sorted(shown) == ["01_dataset", "02_standard", "08_rcl_margin_sweep"]  # nothing that these rows do not need
-    assert "0 of 4 trainings recorded, 4 to do in" in out and "float32." in out
-    assert "4 of 4 trainings are recorded in" in out
+    assert "0 of 4 runs recorded, 4 to do in" in out and "float32." in out
+    assert "4 of 4 runs are recorded in" in out
     for word in ("Standard Training Procedure", "RCL, m = ∞", "Table:", "table2.md", "Figures:", "Notebooks:"):
         assert word in out
     assert (place / "results/digits/table2.csv").is_file()
@@ -194,7 +188,7 @@ def test_reproduce_trains_shows_and_tabulates_and_again_does_nothing(place, star
     started.clear()
     assert cli.main(["reproduce", "--rows", "standard,rcl-inf"]) == 0  # at the precision of the records
     assert started == []
-    assert "4 of 4 trainings recorded, nothing to train." in capsys.readouterr().out
+    assert "4 of 4 runs recorded, nothing to train." in capsys.readouterr().out
 
 
 def test_run_trains_the_same_specs_without_notebooks(place, started, capsys):
@@ -215,16 +209,16 @@ def test_a_shard_trains_its_part_and_leaves_the_rest_to_the_others(place, starte
 
 
 def test_a_failed_unit_is_exit_1_with_the_notebook_to_open(place, capsys, monkeypatch):
-    def run_units(some, jobs, **_):
+    def run_units(some, *_, **__):
         failed = ("In [3]: ValueError: no luck", place / "x.ipynb")
         return [Outcome(unit, *failed) if unit.specs else Outcome(unit) for unit in some]
 
-    monkeypatch.setattr(batch, "run_units", run_units)
+    monkeypatch.setattr(run, "run_units", run_units)
     monkeypatch.setattr(notebooks, "remember", lambda *_: None)
     records.save(record(*specs_of("rsc")), "digits")
     assert cli.main(["reproduce", "--rows", "standard,rsc", "--seeds", "0"]) == 1
     out = capsys.readouterr().out
-    assert "1 of 2 trainings are recorded" in out and "1 of 4 units failed; the same command tries them again:" in out
+    assert "1 of 2 runs are recorded" in out and "1 of 4 units failed; the same command tries them again:" in out
     assert f"  02 standard seed 0: In [3]: ValueError: no luck, see {place / 'x.ipynb'}\n" in out
     assert "Table:" in out  # of what there is
 
@@ -233,7 +227,7 @@ def test_a_disk_that_is_full_after_the_training_is_exit_1(place, started, capsys
     from mnistmp.results import table2
 
     def full(*_):
-        raise table2.ReportError("table2.md cannot be written (No space left on device).")
+        raise InputError("table2.md cannot be written (No space left on device).")
 
     monkeypatch.setattr(table2, "write", full)
     assert cli.main(["reproduce", "--rows", "rsc", "--seeds", "0"]) == 1
@@ -245,7 +239,7 @@ def test_dry_run_lists_units_and_time_and_does_nothing(place, started, capsys):
     assert cli.main(["reproduce", "--dry-run", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"{label} seed 0  about 2 min" for label in ("02 standard", "08 rcl-m0.2", "08 rcl-inf")]
-    assert "3 to do in 3 units of papermill, 2 at a time" in lines[3]
+    assert "3 to do in 3 units, 2 at a time" in lines[3]
     assert lines[4] == "About 4 min in all, for the training."
     assert started == [] and not (place / "results").exists()
 
@@ -257,12 +251,12 @@ def test_dry_run_lists_units_and_time_and_does_nothing(place, started, capsys):
      ("calibrate --seeds 3 --recorded --readme", 32, "standard seed 3"),
      ("select-weights rcl --seeds 0", 7, "rcl-inf+weight=0.01 seed 0")],
 )  # fmt: skip
-def test_the_studies_have_a_dry_run_too(place, started, capsys, command, runs, label):
+def test_runs_beside_table_2_have_a_dry_run_too(place, started, capsys, command, runs, label):
     assert cli.main([*command.split(), "--dry-run", "--jobs", "2"]) == 0
     *each, opening, total = capsys.readouterr().out.splitlines()
     assert len(each) == runs and f"{label}  about 2 min" in each
-    assert opening == f"0 of {runs} trainings recorded, {runs} to do."
-    assert total == f"{about(-(-runs // 2) * (100 + plan.OVERHEAD)).capitalize()} in all, for the training."
+    assert f": 0 of {runs} runs recorded, {runs} to do in {runs} units, 2 at a time" in opening
+    assert total == f"{plan.about(-(-runs // 2) * (100 + plan.OVERHEAD)).capitalize()} in all, for the training."
     assert started == [] and not (place / "results").exists()
 
 
@@ -284,14 +278,38 @@ def test_status_counts_and_names_what_is_broken(place, capsys):
     assert cli.main(["status", "--seeds", "5"]) == 1  # also when it is outside of what is asked for
 
 
-def test_default_jobs_follow_the_processors_this_process_may_use(monkeypatch):
-    import torch
+def test_what_figure_3_shows_is_trained_once_for_both(place, started, capsys, monkeypatch):
+    specs = specs_of("all", "0-1")
+    assert cli._figure3(specs, "digits", place / "notebooks") == []  # no notebook of it
+    (place / "notebooks/09_latent_space.ipynb").write_text("{}")
+    due = cli._figure3(specs, "digits", place / "notebooks")
+    assert [(spec.row, spec.seed) for spec in due] == [
+        ("standard", 0), ("standard-original", 0), ("rcl-m0.9", 0), ("rcl-inf", 0)
+    ]  # fmt: skip
+    for others in ([spec for spec in specs if spec.row != "rcl-inf"], [spec for spec in specs if spec.seed == 1]):
+        assert cli._figure3(others, "digits", place / "notebooks") == []
+    records.save(record(due[-1]), "digits")
+    assert cli.main(["reproduce", "--seeds", "0-1", "--precision", "float32", "--dry-run", "--jobs", "9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("09 ") for line in lines) == 4 and len(lines) == 29 + 1 + 2
+    assert lines[0].startswith("09 standard seed 0  about")
+    assert "09 rcl-inf seed 0  once more for Figure 3, then t-SNE" in lines  # its network has to be trained again
+    # Without notebooks, or of a part, there is no figure to train for.
+    for command in (["run"], ["reproduce", "--shard", "0/1"]):
+        assert cli.main([*command, "--precision", "float32", "--dry-run"]) == 0
+        assert "09 " not in capsys.readouterr().out
+    assert started == []
 
-    monkeypatch.setattr(engine, "pick_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5}, raising=False)
-    assert batch.default_jobs() == 3
-    monkeypatch.setattr(engine, "pick_device", lambda: torch.device("cuda"))
-    assert batch.default_jobs() == 1
+
+def test_latent_trains_what_figure_3_lacks(place, started, capsys, monkeypatch):
+    assert cli.main(["latent", "--seed", "x"]) == 2
+    assert capsys.readouterr().err == "mnistmp: seeds 'x' cannot be read; write them like 0-9, 3 or 0,2,5.\n"
+    assert "There is no notebook" in refused(capsys, started, "latent")
+    (place / "notebooks/09_latent_space.ipynb").write_text("{}")
+    assert cli.main(["latent", "--seed", "3", "--precision", "float32", "--jobs", "4"]) == 0
+    assert sorted(unit.parameters["rows"] for unit in started) == ["rcl-inf", "rcl-m0.9", "standard", "standard-original"]
+    assert all(Path(unit.notebook).stem == latent.NOTEBOOK == plan.FIGURE3 for unit in started)
+    assert "0 of 6 panels of Figure 3 are stored in" in capsys.readouterr().out
 
 
 # ---- the process ----
@@ -305,11 +323,11 @@ def test_help_is_quick_and_names_every_verb():
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout
     assert shown.endswith("set()\n")
-    for name, help, *_ in cli.VERBS:
+    for name in cli.VERBS:
         assert f"    {name}" in shown
 
 
-@pytest.mark.parametrize("verb", [name for name, *_ in cli.VERBS])
+@pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([verb, "--help"])
@@ -327,7 +345,7 @@ def test_a_signal_is_an_orderly_interruption(place, capsys, monkeypatch, number)
     before = signal.getsignal(getattr(signal, number))
     monkeypatch.setattr(data, "load", lambda *_, **__: os.kill(os.getpid(), getattr(signal, number)))
     assert cli.main(["data"]) == 130
-    assert "interrupted; every finished training is recorded" in capsys.readouterr().err
+    assert "interrupted; every finished run is recorded" in capsys.readouterr().err
     assert signal.getsignal(getattr(signal, number)) == before
 
 
@@ -348,8 +366,8 @@ def test_made_from_is_strict_json(place, started):
     assert sorted(made["notebooks"]) == ["01_dataset", "07_rsc"] and made["figures"] == []
 
 
-def test_planning_errors_are_ours():
-    assert cli._sentence(plan.BatchError("x.")) == "x."
+def test_what_is_said_about_errors():
+    assert cli._sentence(InputError("x.")) == "x."
     assert cli._sentence(FileNotFoundError(2, "No such file", "/a/b")) == "/a/b: No such file."
     assert cli._sentence(OSError(28, "No space left on device")) == "No space left on device."
     assert cli._sentence(KeyError("x")) is None

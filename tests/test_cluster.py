@@ -16,8 +16,12 @@ import pytest
 
 from mnistmp import cli, paths, records
 from mnistmp.records import provenance
-from mnistmp.sweep import attempts, batch, cluster, plan, reproduce
-from mnistmp.sweep.attempts import Outcome
+from mnistmp.errors import InputError
+from mnistmp.sweep import cluster
+from mnistmp.sweep import process as unit_process
+from mnistmp.sweep import run as sweep_run
+from mnistmp.sweep.process import Outcome
+from mnistmp.sweep.run import Sweep
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
@@ -102,42 +106,43 @@ def test_a_scheduler_that_does_not_answer(place, capsys, monkeypatch, server):
 
 
 def test_jobs_are_no_matter_of_a_cluster(place):
-    with pytest.raises(plan.BatchError, match="--jobs is for this machine"):
-        reproduce.prepare(PRESET, jobs=2, executor=object())
+    with pytest.raises(InputError, match="--jobs is for this machine"):
+        Sweep(specs_of("rsc"), PRESET, jobs=2, executor=object())
 
 
 def test_a_worker_that_sees_another_folder_or_has_other_code(place, monkeypatch):
     monkeypatch.setattr(cluster, "VISIBLE", 0.0)
     (unit,) = units_of(place, "rsc")
-    code, done = provenance.code_version(), Outcome(unit, results=("done",))
+    code, done = provenance.code_version(), Outcome(unit)
+    (place.folder / "mark").touch()
 
-    def begin(code, folder):
-        return cluster._begin(code, lambda *_: done, unit, "batch", str(folder / "0.jsonl"), {})
+    def begin(code, mark):
+        return cluster._begin(str(place.folder / mark), code, lambda *_: done, unit, "sweep", {})
 
-    assert begin(code, place.folder) == done
-    assert "does not see" in begin(code, place.folder / "nowhere").problem
-    assert "has another mnistmp" in begin("0" * 12, place.folder).problem
+    assert begin(code, "mark") == done
+    assert "does not see" in begin(code, "nowhere/mark").problem
+    assert "has another mnistmp" in begin("0" * 12, "mark").problem
 
 
 def test_a_cluster_without_workers_yet_is_planned_for(place):
     waiting = SimpleNamespace(slots=lambda: 0, EXPECTED=4)
-    job = reproduce.prepare(PRESET, "standard", "0-7", precision="float32", executor=waiting)
-    assert [len(unit.specs) for unit in job.units] == [1] * 8  # not one unit for a single worker
-    assert reproduce._opening(job).endswith("8 to do in 8 units of work, as soon as there is a worker, float32.")
-    job.executor.slots = lambda: 3
-    assert ", 3 at a time, float32." in reproduce._opening(job)
+    sweep = Sweep(specs_of("standard", "0-7"), PRESET, executor=waiting)
+    assert [len(unit.specs) for unit in sweep.units] == [1] * 8  # not one unit for a single worker
+    assert sweep.opening().endswith("8 to do in 8 units, as soon as there is a worker, float32.")
+    sweep.executor.slots = lambda: 3
+    assert ", 3 at a time, float32." in sweep.opening()
 
 
 def test_settings_travel_to_the_workers(place, monkeypatch):
     monkeypatch.setenv("MNISTMP_KERNELS", "off")
-    variables = batch.child_environment("float32")
+    variables = unit_process.environment("float32")
     assert variables["MNISTMP_KERNELS"] == "off" and variables["MNISTMP_PRECISION"] == "float32"
+    (unit,) = units_of(place, "rsc")
     monkeypatch.setenv("MNISTMP_RESULTS", str(place.folder / "the-worker-s-own"))
-    told = []
-    monkeypatch.setattr(attempts, "_attempt", lambda unit, *_: told.append(paths.results()) or Outcome(unit))
-    attempts.attempt(*units_of(place, "rsc"), "batch", str(place.folder / "p"), variables)
-    assert told == [place.folder / "results"]
-    assert paths.results() == place.folder / "the-worker-s-own"
+    monkeypatch.setattr(unit_process, "_process", lambda unit, folder, *_: os.close(os.open(folder, os.O_RDONLY)) or 1)
+    monkeypatch.setattr(unit_process, "_reason", lambda *_: "no luck")
+    outcome = unit_process.attempt(unit, "sweep", variables)
+    assert outcome.look == place.attempts / "07-rsc-seed-0/1/log.txt"
 
 
 # ---- records decide ----
@@ -147,11 +152,11 @@ class Lossy:
     """An executor that loses every unit, some of them after their runs were recorded."""
 
     def __init__(self, error, recorded=()):
-        self.error, self.recorded, self.settled = error, recorded, []
+        self.error, self.recorded = error, recorded
 
     def submit(self, function, unit, *_):
         future = Future()
-        if unit.rows in self.recorded:
+        if unit.parameters["rows"] in self.recorded:
             records.save(record(*unit.specs), PRESET)
         if self.error is None:
             future.cancel()
@@ -160,9 +165,6 @@ class Lossy:
             future.set_exception(self.error)
         return future
 
-    def settle(self, outcomes):
-        self.settled = outcomes
-
 
 @pytest.mark.parametrize(
     "error, words",
@@ -170,28 +172,21 @@ class Lossy:
      (None, "the connection to the executor was lost")],
 )  # fmt: skip
 def test_what_is_recorded_is_done_whatever_the_engine_says(place, error, words):
-    executor = Lossy(error, recorded=["rsc"])
-    outcomes, shown = run(units_of(place, "rsc,standard"), executor=executor)
-    assert outcomes["rsc"].problem is None and outcomes["rsc"].results == ("val 84.7 test 26.4",)
+    outcomes, shown = run(units_of(place, "rsc,standard"), executor=Lossy(error, recorded=["rsc"]))
+    assert outcomes["rsc"].problem is None and "07 rsc seed 0  done in 00:00  val 84.7 test 26.4" in shown
     assert outcomes["standard"].problem == words
-    assert executor.settled == list(outcomes.values())
 
 
-def test_settling_waits_for_records_that_are_not_seen_yet(place, monkeypatch):
-    unit, failed = units_of(place, "rsc,standard")
-    slept = []
+def test_records_of_another_machine_are_waited_for(place, monkeypatch):
+    (unit,), slept = units_of(place, "rsc"), []
 
     def sleep(seconds):  # the record comes into sight meanwhile
         slept.append(seconds)
         records.save(record(*unit.specs), PRESET)
 
-    monkeypatch.setattr(cluster.time, "sleep", sleep)
-    outcomes = [Outcome(unit), Outcome(failed, "no luck")]
-    cluster.Dask.settle(None, outcomes)
-    cluster.Dask.settle(None, outcomes)
-    assert len(slept) == 1
-    monkeypatch.setattr(cluster, "VISIBLE", 0.0)
-    cluster.Dask.settle(None, [Outcome(failed)])  # never seen: the caller counts what is missing
+    assert sweep_run._recorded(unit, 0.0) == ([], "rsc seed 0 was not recorded")
+    monkeypatch.setattr(sweep_run.time, "sleep", sleep)
+    assert sweep_run._recorded(unit, 60.0) == (["rsc seed 0  val 84.7 test 26.4"], None) and len(slept) == 1
 
 
 # ---- two real workers ----
@@ -208,8 +203,8 @@ def test_a_killed_worker_costs_no_run_and_doubles_none(place, workers, arguments
                     "    psutil.Process().parent().parent().kill()\n    time.sleep(600)")  # fmt: skip
     assert cli.main(["reproduce", "--rows", ROWS, "--shard", "0/1", *arguments]) == 0
     out = capsys.readouterr().out
-    assert "1 of 4 trainings recorded, 3 to do in 3 units of papermill, 2 at a time" in out
-    assert "4 of 4 trainings are recorded" in out and "FAILED" not in out
+    assert "1 of 4 runs recorded, 3 to do in 3 units, 2 at a time" in out
+    assert "4 of 4 runs are recorded" in out and "FAILED" not in out
     assert (place.folder / "stub/killed").exists() and len(started & pids(workers)) == 1
 
     after = finished(place)

@@ -6,8 +6,8 @@ import pytest
 import torchvision
 
 from mnistmp import cli, data, records
-from mnistmp.sweep import batch
-from mnistmp.sweep.attempts import Outcome
+from mnistmp.sweep import run
+from mnistmp.sweep.process import Outcome
 from stub_runs import record
 from stub_sweep import place  # noqa: F401
 from test_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, use_tiny_sums, write
@@ -30,7 +30,7 @@ def mnist(place, monkeypatch):
                 records.save(record(spec), unit.preset)
         return [Outcome(unit) for unit in units]
 
-    monkeypatch.setattr(batch, "run_units", run_units)
+    monkeypatch.setattr(run, "run_units", run_units)
     yield write(place.folder / "data")
     data._mnist.cache_clear()
 

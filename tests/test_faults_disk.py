@@ -106,6 +106,6 @@ def test_records_that_become_read_only_during_the_sweep(quick, ledger, fault_tab
         code, (out, err) = command.wait(), command.said()
     print(out, err)
     assert code == 1 and not err and len(failures(out)) == 1 and "Traceback" not in out
-    assert "1 of 2 trainings are recorded" in out and ledger.look() == 1
+    assert "1 of 2 runs are recorded" in out and ledger.look() == 1
     finishes(quick, ledger)
     fault_table.add("records read-only during the sweep", failures(out)[0], ledger)

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from mnistmp import cli, paper, paths, records
-from mnistmp.sweep import batch
-from mnistmp.sweep.attempts import Outcome
+from mnistmp.sweep import run
+from mnistmp.sweep.process import Outcome
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import ROOT, Forked, place, quick, start  # noqa: F401
 from test_faults_kills import SHORT
@@ -38,7 +38,7 @@ def test_two_sweeps_over_one_folder(quick, ledger, fault_table):
     assert ledger.look() == len(records.load(PRESET)) == 4 and looks > 10
     assert not quick.attempts.exists()
     for out, err in told:
-        assert "4 of 4 trainings are recorded" in out and not err
+        assert "4 of 4 runs are recorded" in out and not err
     shown = sorted(path.name for path in (quick.folder / "results" / PRESET / "notebooks").iterdir())
     assert shown == ["02_standard.ipynb", "made-from.json"]
     fault_table.add("two sweeps at once over one folder", "(none: both end with 4 of 4 recorded)", ledger, 2)
@@ -85,7 +85,7 @@ def here(quick, monkeypatch):
                 records.save(record(spec, started="2026-02-02T00:00:00Z"), PRESET)
         return [Outcome(unit) for unit in units]
 
-    monkeypatch.setattr(batch, "run_units", run_units)
+    monkeypatch.setattr(run, "run_units", run_units)
     return quick
 
 

@@ -14,14 +14,12 @@ import torch
 from PIL import Image
 
 from browser import Browser, needs_chromium
-from mnistmp import cli, engine, figures, latent, paper, paths, records
+from mnistmp import engine, figures, latent, paper, paths, records
 from mnistmp.data import palette
 from mnistmp.figures import interactive
-from mnistmp.sweep import plan, reproduce
 from mnistmp.latent import embedding as work
 from mnistmp.latent import file, panels, picture
-from mnistmp.sweep.notebooks import NotebookError
-from test_batch import record as stub_record
+from stub_runs import record as stub_record
 
 PRESET = "digits"
 
@@ -306,54 +304,6 @@ def test_features_of_half_precision_are_stored_in_full(place):
     assert features.dtype == np.float32 and features.shape == (360, 2048)
     assert labels.dtype == predicted.dtype == np.uint8
     assert (labels == predicted).sum() == engine.count_correct(network, splits, "test")
-
-
-# ---- the batch ----
-
-
-def test_the_batch_embeds_what_is_missing_where_all_of_it_is_asked_for(place, monkeypatch, capsys):
-    folder = place / "notebooks"
-    folder.mkdir()
-    specs = paper.plan(PRESET, seeds="0-1", precision="float32")
-    assert reproduce._figure3(PRESET, specs, folder) == []  # no notebook of it
-    with pytest.raises(NotebookError):
-        reproduce.figure3_units(PRESET, 0, folder)
-    (folder / f"{latent.NOTEBOOK}.ipynb").write_text("{}")
-    made = reproduce._figure3(PRESET, specs, folder)  # short trainings share a kernel
-    assert [(unit.name, unit.seeds, unit.rows) for unit in made] == [
-        ("09-standard-and-1-more-seed-0", "0", "standard,standard-original"),
-        ("09-rcl-m0.9-and-1-more-seed-0", "0", "rcl-m0.9,rcl-inf"),
-    ]
-    assert all(",".join(spec.row for spec in unit.specs) == unit.rows for unit in made)
-    assert all(unit.notebook.endswith("09_latent_space.ipynb") for unit in made)
-    with monkeypatch.context() as long:  # as minutes each are
-        long.setattr(plan, "most_per_unit", lambda specs: 1)
-        alone = [unit.name for unit in reproduce._figure3(PRESET, specs, folder)]
-    assert alone == [f"09-{row}-seed-0" for row in ("standard", "standard-original", "rcl-m0.9", "rcl-inf")]
-    assert reproduce._figure3(PRESET, [spec for spec in specs if spec.row != "rcl-inf"], folder) == []
-    assert reproduce._figure3(PRESET, [spec for spec in specs if spec.seed == 1], folder) == []
-    for view in latent.PANELS[:3]:
-        file.save(embedding(view), PRESET)
-    assert [unit.rows for unit in reproduce._figure3(PRESET, specs, folder)] == ["rcl-m0.9", "rcl-inf"]
-    assert cli.main(["latent", "--preset", PRESET, "--seed", "x"]) == 2
-    assert capsys.readouterr().err == "mnistmp: seeds 'x' cannot be read; write them like 0-9, 3 or 0,2,5.\n"
-
-
-def test_what_figure_3_shows_is_trained_once_for_both(place):
-    recorded = paper.plan(PRESET, "rcl-inf", "0", "float32")[0]
-    records.save(stub_record(recorded), PRESET)
-    job = reproduce.prepare(PRESET, seeds="0-1", precision="float32", folder=paths.notebooks())
-    assert [unit.rows for unit in job.units[:2]] == ["standard,standard-original", "rcl-m0.9"]
-    assert job.units[0].label == "09 standard, standard-original seed 0"
-    assert [unit.rows for unit in job.figure3] == ["rcl-inf"]  # its network has to be trained again
-    trained = [spec for unit in job.units for spec in unit.specs]
-    assert len(trained) == len(set(trained)) == 29 and set(trained) == set(job.todo)
-    # Without notebooks, or of a part, there is no figure to train for.
-    for job in (
-        reproduce.prepare(PRESET, seeds="0-1", precision="float32"),
-        reproduce.prepare(PRESET, seeds="0-1", precision="float32", shard="0/2", folder=paths.notebooks()),
-    ):
-        assert not job.figure3 and not any(unit.label.startswith("09") for unit in job.units)
 
 
 # ---- the page ----

@@ -14,7 +14,7 @@ import papermill
 import pytest
 
 from mnistmp import paper
-from mnistmp.sweep.notebooks import KERNEL, clean_notebook
+from mnistmp.sweep.notebooks import KERNEL, clean
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -90,7 +90,7 @@ class TestNotebook:
     def test_cleaning_finds_nothing_to_clean(self, name):
         """So: stable unique ids, counts from 1, kernel python3, no foreign metadata, no widget, no stderr, no error."""
         text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-        assert nbformat.writes(nbformat.from_dict(clean_notebook(nbformat.reads(text, as_version=4)))) == text.rstrip(
+        assert nbformat.writes(clean(nbformat.reads(text, as_version=4))) == text.rstrip(
             "\n"
         )
 

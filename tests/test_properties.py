@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mnistmp import cli, engine, methods, paper, paths, records
-from mnistmp.sweep import batch, plan
+from mnistmp.sweep import plan, run
 from mnistmp.methods.base import _options
 from mnistmp.records import RecordError, RunRecord
 from mnistmp.spec import _CHOICES, RunSpec, SpecError
@@ -124,9 +124,8 @@ def test_what_units_tell_their_notebooks_is_what_was_asked_for(rows, seeds, jobs
     missing = data.draw(st.lists(st.sampled_from(asked), unique_by=lambda spec: spec.key()))
     missing = [spec for spec in asked if spec in missing]
     told = []
-    for unit in plan.plan_units(missing, PRESET, jobs, _notebooks()):
-        parameters = {"preset": unit.preset, "seeds": unit.seeds, "rows": unit.rows}
-        notebook = through_papermill(PARAMETERS, parameters)
+    for unit in plan.train_units(missing, PRESET, jobs, _notebooks()):
+        notebook = through_papermill(PARAMETERS, unit.parameters)
         heard = {}
         exec(notebook.cells[1].source, heard)
         told += paper.plan(heard["preset"], heard["rows"], heard["seeds"], "float32", Path(unit.notebook).stem)
@@ -217,7 +216,7 @@ def started(tmp_path, monkeypatch):
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
     monkeypatch.setattr(engine, "estimate_seconds", lambda spec: 100.0)
     begun = []
-    monkeypatch.setattr(batch, "run_units", lambda units, *_, **__: begun.extend(units) or [])
+    monkeypatch.setattr(run, "run_units", lambda units, *_, **__: begun.extend(units) or [])
     return begun
 
 
@@ -273,7 +272,7 @@ def test_the_command_refuses_exactly_what_cannot_be(started, capsys, verb, asked
         asked_for = paper.plan(asked.get("preset", PRESET), asked.get("rows", "all"), seeds, "float32")
         part, parts = map(int, asked.get("shard", "0/1").split("/"))
         assert (code, err) == (0, "")
-        assert f"0 of {len(asked_for[part::parts])} trainings recorded" in out
+        assert f"0 of {len(asked_for[part::parts])} runs recorded" in out
     else:
         assert (code, out) == (2, "")
         assert err.startswith("mnistmp: ") and err.endswith("\n") and one_sentence(err[:-1])

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from mnistmp import methods, paper, paths, records
+from mnistmp.errors import InputError
 from mnistmp.records import store
 from mnistmp.files import write_atomically
 from mnistmp.records import RecordError, RunRecord
@@ -448,7 +449,7 @@ def test_results_follow_the_variable_and_else_the_checkout(monkeypatch, tmp_path
 @pytest.mark.parametrize("name", ["..", "../paper", "/etc", "a/b", "", ".hidden", "a\n", "x" * 101, None, 3])
 def test_no_name_leads_out_of_the_results(name):
     if name is not None:
-        with pytest.raises(paths.PathError, match="use up to 100 letters"):
+        with pytest.raises(InputError, match="use up to 100 letters"):
             paths.results(name)
-    with pytest.raises(paths.PathError, match="use up to 100 letters"):
+    with pytest.raises(InputError, match="use up to 100 letters"):
         records.record_path("paper", name, 0)

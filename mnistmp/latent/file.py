@@ -58,7 +58,7 @@ class Embedding(Panel):
 def path_of(preset: str, row: str, split: str, seed: int) -> Path:
     """Where a panel lies."""
     row, split = paths.plain_name(row, "row"), paths.plain_name(split, "split")
-    return paths.inside(paths.results(preset), "latent") / f"{row}-{split}-seed-{int(seed)}.npz"
+    return paths.results(preset) / "latent" / f"{row}-{split}-seed-{int(seed)}.npz"
 
 
 def save(embedding: Embedding, preset: str) -> Path:

@@ -1,6 +1,6 @@
 """Units on a cluster: through a dask scheduler, over a results folder that all machines share.
 
-A dask worker begins each unit as the same process that a batch begins next door (`attempts.attempt`).
+A dask worker begins each unit as the same process that a sweep begins next door (`run.attempt`).
 What counts is what lies in the results folder, never what dask says, so that a cluster, single
 machines and parts (`--shard`) may work on one folder, one after the other or at once.
 
@@ -11,20 +11,22 @@ more times (dask's `distributed.scheduler.allowed-failures`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistmp import records
+from mnistmp.errors import InputError
+from mnistmp.files import write_atomically
 from mnistmp.records import provenance
-from mnistmp.sweep import attempts
-from mnistmp.sweep.attempts import Outcome
+from mnistmp.sweep import run
+from mnistmp.sweep.run import Outcome
 from mnistmp.sweep.unit import Unit
 
 if TYPE_CHECKING:
@@ -35,13 +37,9 @@ CONNECT = 10.0  # seconds that a scheduler has to answer
 VISIBLE = 60.0  # seconds until what one machine writes is seen by another: NFS keeps what it knows for as long
 
 
-class ClusterError(ValueError):
-    """A cluster that cannot be used: one sentence with what is wrong and what to do."""
-
-
 @contextmanager
 def connected(executor: str = "local", scheduler: str | None = None) -> Iterator[Dask | None]:
-    """What `batch.run_units` takes as its executor; None stands for this machine alone.
+    """What `run.run_units` takes as its executor; None stands for this machine alone.
 
     Args:
         executor: one of `EXECUTORS`.
@@ -49,34 +47,34 @@ def connected(executor: str = "local", scheduler: str | None = None) -> Iterator
             wrote (`dask scheduler --scheduler-file`).
 
     Raises:
-        ClusterError: no such executor, one argument without the other, no `distributed`, no answer.
+        InputError: no such executor, one argument without the other, no `distributed`, no answer.
     """
     if executor not in EXECUTORS:
-        raise ClusterError(f"There is no executor {executor!r}; choose one of {', '.join(EXECUTORS)}.")
+        raise InputError(f"There is no executor {executor!r}; choose one of {', '.join(EXECUTORS)}.")
     if executor == "local":
         if scheduler is not None:
-            raise ClusterError("--scheduler is for a cluster; add --executor dask, or leave it out.")
+            raise InputError("--scheduler is for a cluster; add --executor dask, or leave it out.")
         yield None
         return
     if not scheduler:
-        raise ClusterError("--executor dask needs a scheduler; give --scheduler ADDRESS, such as tcp://10.0.0.1:8786.")
+        raise InputError("--executor dask needs a scheduler; give --scheduler ADDRESS, such as tcp://10.0.0.1:8786.")
     try:
         import distributed
     except ImportError as error:
-        raise ClusterError(
+        raise InputError(
             f"--executor dask needs the package distributed ({error}); install it: pip install 'mnistmp[dask]'."
         ) from None
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost connection is said by the batch
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost connection is said by the sweep
     where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
     options = {**where, "timeout": CONNECT, "name": "mnistmp", "set_as_default": False}
     client = _within(CONNECT, lambda: distributed.Client(**options))
     if not isinstance(client, distributed.Client):
         reason = (str(client).strip() or type(client).__name__).splitlines()[0].rstrip(".")
-        raise ClusterError(
+        raise InputError(
             f"No dask scheduler answers at {scheduler} ({reason}); start one (dask scheduler) or correct --scheduler."
         )
-    with client:
-        yield Dask(client)
+    with client, contextlib.closing(Dask(client)) as dask:
+        yield dask
 
 
 def _within(seconds: float, function: Callable[[], Any]) -> Any:
@@ -96,58 +94,59 @@ def _within(seconds: float, function: Callable[[], Any]) -> Any:
     return found[0]
 
 
-class Dask(Executor):
-    """concurrent.futures' interface to a cluster, and what else a batch needs of one."""
+class Dask:
+    """concurrent.futures' `submit` to a cluster, and what else a sweep needs of one."""
 
     EXPECTED = 8  # units at a time to plan for, before the first worker is there
+    patience = VISIBLE
 
     def __init__(self, client: Client):
         self.client = client
         self._pool = client.get_executor(pure=False)  # pure: a unit tried again would be taken for the same one
         self._code = provenance.code_version()
+        self._mark: Path | None = None
 
     def slots(self) -> int:
         """How many units it takes at a time now; 0 while no worker is there."""
         return sum(self.client.nthreads().values())
 
-    def submit(self, function: Callable[..., Outcome], /, unit: Unit, *rest: Any) -> Future:
-        return self._pool.submit(_begin, self._code, function, unit, *rest)
+    def submit(self, function: Callable[..., Outcome], unit: Unit, sweep: str, variables: Mapping[str, str]) -> Future:
+        if self._mark is None:
+            folder = Path(variables["MNISTMP_RESULTS"], unit.preset)
+            self._mark = write_atomically(folder / f".sweep-{sweep}", "workers look for this file\n")
+        return self._pool.submit(_begin, str(self._mark), self._code, function, unit, sweep, variables)
 
-    def stop(self, batch: str) -> None:
-        """Cancel what is queued, and end every process of a batch on every worker. Finished records stay."""
+    def stop(self, sweep: str) -> None:
+        """Cancel what is queued, and end every process of a sweep on every worker. Finished records stay."""
 
         def everywhere():
             self._pool.shutdown(wait=False)
-            self.client.run(attempts.stop, batch, on_error="ignore")
+            self.client.run(run.stop, sweep, on_error="ignore")
 
         # A worker that hangs must not hold up the user's Ctrl-C; one that is gone has nothing left to end.
-        _within(attempts.GRACE + 10, everywhere)
+        _within(run.GRACE + 10, everywhere)
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Return once this machine sees every record that the workers saw, or after `VISIBLE` seconds."""
-        deadline = time.monotonic() + VISIBLE
-        for unit in [outcome.unit for outcome in outcomes if outcome.problem is None]:
-            for path in [records.record_path(unit.preset, spec.row, spec.seed) for spec in unit.specs]:
-                while not path.is_file() and time.monotonic() < deadline:
-                    time.sleep(0.5)
+    def close(self) -> None:
+        if self._mark:
+            self._mark.unlink(missing_ok=True)
 
 
 def _begin(
-    code: str, function: Callable[..., Outcome], unit: Unit, batch: str, progress: str, variables: Mapping[str, str]
+    mark: str, code: str, function: Callable[..., Outcome], unit: Unit, sweep: str, variables: Mapping[str, str]
 ) -> Outcome:
     """On a worker: carry out a unit, if what it records will be seen, and comes of the same code."""
-    folder, deadline = Path(progress).parent, time.monotonic() + VISIBLE
+    deadline = time.monotonic() + VISIBLE
     # Waiting has another use: a single wrong worker does not run through, and fail, all units that there are.
-    while problem := _unfit(folder, code):
+    while problem := _unfit(Path(mark), code):
         if time.monotonic() > deadline:
             return Outcome(unit, problem)
         time.sleep(0.5)
-    return function(unit, batch, progress, variables)
+    return function(unit, sweep, variables)
 
 
-def _unfit(folder: Path, code: str) -> str | None:
-    if not folder.is_dir():
-        return f"the worker on {platform.node()} does not see {folder}; all machines must share the results folder"
+def _unfit(mark: Path, code: str) -> str | None:
+    if not mark.is_file():
+        return f"the worker on {platform.node()} does not see {mark.parent}; all machines must share the results folder"
     if provenance.code_version() != code:
         return f"the worker on {platform.node()} has another mnistmp; install the same one on all machines"
     return None

@@ -1,69 +1,39 @@
-"""What a batch has to do: runs, grouped into units of one process each, and how long that takes."""
+"""What a sweep has to do: the runs without a record, grouped into units of one process each, and how long they take."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from mnistmp import engine, paper, paths, records
+from mnistmp.engine import path_name, pick_device
+from mnistmp.errors import InputError
 from mnistmp.records.provenance import device_name
-from mnistmp.sweep.progress import OVERHEAD, about
 from mnistmp.spec import RunSpec
+from mnistmp.sweep import notebooks
 from mnistmp.sweep.unit import Unit
 
+OVERHEAD = 5.0  # seconds that a unit takes beside training
+FIGURE3 = "09_latent_space"  # the notebook that trains and embeds what Figure 3 shows
 
-class BatchError(ValueError):
-    """Work that cannot begin: one sentence with what is wrong and what to do."""
 
-
-def plan(
-    preset: str,
-    rows: str = "all",
-    seeds: str | None = None,
-    precision: str | None = None,
-    shard: str | None = None,
-    table: pd.DataFrame | None = None,
-) -> list[RunSpec]:
-    """The runs asked for, recorded or not.
-
-    Args:
-        rows, seeds: as on the command line; None for the preset's own seeds.
-        precision: None for that of the preset, or of its records.
-        shard: "I/N", I from 0: every N-th run, of the full plan so that shards stay the same
-            whatever is recorded meanwhile.
-        table: `records.load(preset)`, if at hand, which `missing` then compares with what is planned.
+def shard(specs: Sequence[RunSpec], part: str) -> list[RunSpec]:
+    """Every N-th run for a part "I/N", I from 0: of all runs, so that parts stay the same whatever is recorded.
 
     Raises:
-        SpecError, BatchError: anything that cannot be, or a precision other than that of the records.
+        InputError: a part that cannot be.
     """
-    paper.preset(preset)  # an unknown name is said first
-    if table is None:
-        resolved = paper.precision(preset, precision)
-    else:  # without reading thousands of files once more
-        resolved = paper.precision(preset, precision)
-    specs = paper.plan(preset, rows=rows, seeds=seeds, precision=resolved)
-    if shard is None:
-        return specs
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", part)
     if not match or not int(match[1]) < int(match[2]):
-        raise BatchError(f"shard {shard!r} cannot be; write I/N with I from 0 to N - 1, for example 0/4 to 3/4.")
-    return specs[int(match[1]) :: int(match[2])]
-
-
-def recorded_precision(preset: str) -> str | None:
-    """That of the first record of a preset that can be read; None if there is none."""
-    for path in sorted((paths.results(preset) / "runs").glob("*/seed-*.json")):
-        with contextlib.suppress(records.RecordError):
-            return records.read(path).spec.precision
-    return None
+        raise InputError(f"shard {part!r} cannot be; write I/N with I from 0 to N - 1, for example 0/4 to 3/4.")
+    return list(specs[int(match[1]) :: int(match[2])])
 
 
 def missing(specs: Sequence[RunSpec], preset: str, table: pd.DataFrame | None = None) -> list[RunSpec]:
-    """Those without a record.
+    """The runs without a record.
 
     Args:
         table: `records.load(preset)`, if at hand.
@@ -71,62 +41,137 @@ def missing(specs: Sequence[RunSpec], preset: str, table: pd.DataFrame | None = 
     Raises:
         RecordError: any record of the preset that cannot be used, or is of another spec: nothing
             should be trained beside it.
-        BatchError: the preset's records are of another precision.
+        InputError: the preset's records are of another precision.
     """
     table = records.load(preset) if table is None else table
-    there = {(row, seed): (key, precision) for row, seed, key, precision in
-             zip(table["row"], table["seed"], table["key"], table["precision"])}  # fmt: skip
     asked = {spec.precision for spec in specs}
-    other = sorted({precision for _, precision in there.values()} - asked)
+    other = sorted(set(table["precision"]) - asked)
     if specs and other:
-        raise BatchError(
+        raise InputError(
             f"The records of preset {preset} are of {other[0]} precision and {asked.pop()} would be added; go on with "
             f"--precision {other[0]}, or give these runs a folder of their own with --results."
         )
-    left = []
+    keys = dict(zip(zip(table["row"], table["seed"]), table["key"]))
     for spec in specs:
-        found = there.get((spec.row, spec.seed))
-        if found is None:
-            left.append(spec)
-        elif found[0] != spec.key():
+        if keys.get((spec.row, spec.seed), spec.key()) != spec.key():
             records.find(spec, preset)  # raises, with what differs
-    return left
+    return [spec for spec in specs if (spec.row, spec.seed) not in keys]
 
 
-def plan_units(specs: Sequence[RunSpec], preset: str, jobs: int = 1, notebooks: Path | None = None) -> list[Unit]:
-    """Units for runs that have no record: some rows of one notebook at some seeds, low seeds and long units first.
+def train_units(
+    specs: Sequence[RunSpec],
+    preset: str,
+    jobs: int = 1,
+    folder: Path | None = None,
+    figure3: Collection[RunSpec] = (),
+) -> list[Unit]:
+    """Units that train these runs: some rows of one notebook at some seeds, low seeds and long units first.
 
-    A unit holds exactly rows x seeds, since these two names are all that its notebook is told.
+    With a notebook a unit holds exactly rows x seeds, since these two names are all that it is told.
 
     Args:
-        notebooks: folder of the notebooks; None to train without.
+        jobs: units at a time.
+        folder: of the notebooks; None to train without.
+        figure3: those of the runs that Figure 3 needs embedded as well.
 
     Raises:
-        BatchError: a notebook that should train is not there.
+        InputError: a notebook that should train is not there.
     """
-    size = most_per_unit(specs)
-    if jobs > 1:  # enough units that none waits long for the last
-        size = max(1, min(size, len(specs) // (2 * jobs)))
+    size = max(1, min(_most_per_unit(specs), len(specs) // (2 * jobs)))  # so many that none waits long for the last
     by_notebook: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        by_notebook.setdefault("" if notebooks is None else paper.row(spec.row).notebook, []).append(spec)
-    blocks = [(notebook, block) for notebook, some in by_notebook.items() for block in _blocks(some, size)]
-    units = [unit_of(notebook, block, preset, notebooks) for notebook, block in blocks]
-    absent = sorted({unit.notebook for unit in units if unit.notebook and not Path(unit.notebook).is_file()})
+        name = "" if folder is None else FIGURE3 if spec in figure3 else paper.row(spec.row).notebook
+        by_notebook.setdefault(name, []).append(spec)
+    absent = [name for name in sorted(by_notebook) if folder and not (folder / f"{name}.ipynb").is_file()]
     if absent:
-        raise BatchError(f"{absent[0]} is missing; restore it, or train without notebooks: mnistmp run.")
-    return sorted(units, key=lambda unit: (unit.specs[0].seed, -len(unit.specs)))
+        raise InputError(f"{folder / absent[0]}.ipynb is missing; restore it, or train without notebooks: mnistmp run.")
+    units = [_unit(name, block, preset, folder) for name, some in by_notebook.items() for block in _blocks(some, size)]
+    return sorted(units, key=lambda unit: (FIGURE3 not in unit.notebook, unit.specs[0].seed, -len(unit.specs)))
 
 
-def most_per_unit(specs: Sequence[RunSpec]) -> int:
-    """How many trainings share a kernel, which takes seconds to start; those that take minutes have one each."""
-    if engine.pick_device().type != "cpu":
+def show_units(folder: Path, preset: str, rows: str = "all") -> list[Unit]:
+    """Execute, to show what is recorded, the notebooks of these rows and all that train no row of Table 2.
+
+    The last first: 01 is the shortest, so that no core waits long for another at the end.
+    """
+    training = {row.notebook for row in paper.TABLE2}
+    asked = {row.notebook for row in paper.trainings(rows)}
+    shown = [path for path in notebooks.find(folder) if path.stem in asked or path.stem not in training]
+    return [
+        Unit(
+            path.stem,
+            preset,
+            notebook=str(path),
+            parameters={"preset": preset, "seeds": "recorded"},
+            target=str(paths.results(preset) / "notebooks" / path.name),
+        )
+        for path in reversed(shown)
+    ]
+
+
+def own_units(folder: Path, names: Sequence[str] = ()) -> list[Unit]:
+    """Execute notebooks with their own parameters and put the result, if spotless, in their place."""
+    found = notebooks.find(folder, names)
+    return [Unit(path.stem, "paper", notebook=str(path), target=str(path)) for path in found]
+
+
+def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[str, float]:
+    """Seconds a run of each row should take: as recorded on this machine, else measured now in a few steps per method.
+
+    An interpretation such as `dropout+layer=conv1` that has no record yet is taken to need what its row does.
+
+    Args:
+        specs: of one preset, where runs of a row differ by nothing but the seed.
+        table: `records.load(preset)`.
+    """
+    device = pick_device()
+    same = {"device": device_name(device), "path": path_name(device), "threads": 1, "status": "done"}
+    here = table[(table[list(same)] == list(same.values())).all(axis=1)]
+    recorded = here.groupby("row")["seconds"].median()
+    measured: dict[tuple, float] = {}
+    seconds = {}
+    for spec in {spec.row: spec for spec in specs}.values():
+        known = next((name for name in (spec.row, spec.row.split("+")[0]) if name in recorded), None)
+        kind = (spec.method, spec.dataset, spec.image_size, spec.precision, spec.epochs, spec.batch_size)
+        if known is None and kind not in measured:
+            measured[kind] = engine.estimate_seconds(spec)
+        seconds[spec.row] = measured[kind] if known is None else float(recorded[known])
+    return seconds
+
+
+def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int, *between: str) -> str:
+    """What a dry run says: a line per unit with its time, what else is given, and the time of all units if any.
+
+    Args:
+        seconds: of a run of each row, see `estimate`.
+        jobs: units at a time, each taking the next one when it is done.
+    """
+    lines, busy_until = [], [0.0] * max(jobs, 1)
+    for unit in units:
+        training = sum(seconds[spec.row] for spec in unit.specs)
+        lines.append(f"{unit.label}  {about(training)}")
+        busy_until.sort()
+        busy_until[0] += OVERHEAD + training
+    lines += between
+    return "\n".join([*lines, f"{about(max(busy_until)).capitalize()} in all, for the training."] if units else lines)
+
+
+def about(seconds: float) -> str:
+    """An estimate in words: about 40 s, about 12 min, about 2.5 h."""
+    if seconds < 90:
+        return f"about {max(10, 10 * round(seconds / 10))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"
+
+
+def _most_per_unit(specs: Sequence[RunSpec]) -> int:
+    # Short runs share a kernel, which takes seconds to start; those that take minutes have one each.
+    if pick_device().type != "cpu":
         return 15
     return 6 if all(spec.dataset == "digits" for spec in specs) else 1
 
 
 def _blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
-    """Specs in blocks of some rows x some seeds, of about `size` at most."""
+    # Specs in blocks of some rows x some seeds, of about `size` at most.
     by_seed: dict[int, list[RunSpec]] = {}
     for spec in specs:
         by_seed.setdefault(spec.seed, []).append(spec)
@@ -144,60 +189,13 @@ def _blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
     return blocks
 
 
-def unit_of(notebook: str, specs: Sequence[RunSpec], preset: str, folder: Path | None) -> Unit:
-    """The unit of one notebook that records these runs, which are exactly its rows x its seeds."""
-    rows, seeds = list(dict.fromkeys(spec.row for spec in specs)), sorted({spec.seed for spec in specs})
-    more = f"-and-{len(rows) - 1}-more" if len(rows) > 1 else ""
+def _unit(notebook: str, specs: Sequence[RunSpec], preset: str, folder: Path | None) -> Unit:
+    rows, seeds = list(dict.fromkeys(spec.row for spec in specs)), [str(seed) for seed in sorted({s.seed for s in specs})]
     shown = ", ".join(rows) if len(rows) <= 3 else f"{rows[0]} and {len(rows) - 1} more"
-    seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {','.join(map(str, seeds))}"
     return Unit(
-        name=f"{notebook[:2] or 'run'}-{rows[0]}{more}-seed-{'-'.join(map(str, seeds))}",
-        label=f"{notebook[:2]} {shown} {seed}".strip(),
+        label=f"{notebook[:2]} {shown} {'seed' if len(seeds) == 1 else 'seeds'} {','.join(seeds)}".strip(),
         preset=preset,
-        notebook=str(folder / f"{notebook}.ipynb") if folder else "",
-        seeds=",".join(map(str, seeds)),
-        rows=",".join(rows),
         specs=tuple(specs),
+        notebook=str(folder / f"{notebook}.ipynb") if folder else "",
+        parameters={"preset": preset, "seeds": ",".join(seeds), "rows": ",".join(rows)} if folder else {},
     )
-
-
-def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[str, float]:
-    """Seconds a run of each row should take: as recorded on this machine, else measured now in a few steps per method.
-
-    A reading such as `dropout+layer=conv1` that has no record yet is taken to need what its row does.
-
-    Args:
-        specs: of one preset, where runs of a row differ by nothing but the seed.
-    """
-    device = engine.pick_device()
-    same = {"device": device_name(device), "path": engine.path_name(device), "threads": 1, "status": "done"}
-    here = table[(table[list(same)] == list(same.values())).all(axis=1)]
-    recorded = here.groupby("row")["seconds"].median()
-    measured: dict[tuple, float] = {}
-    seconds = {}
-    for spec in {spec.row: spec for spec in specs}.values():
-        known = next((name for name in (spec.row, spec.row.split("+")[0]) if name in recorded), None)
-        if known is not None:
-            seconds[spec.row] = float(recorded[known])
-            continue
-        kind = (spec.method, spec.dataset, spec.image_size, spec.precision, spec.epochs, spec.batch_size)
-        if kind not in measured:
-            measured[kind] = engine.estimate_seconds(spec)
-        seconds[spec.row] = measured[kind]
-    return seconds
-
-
-def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int, *between: str) -> str:
-    """What a dry run says: a line per unit with its time, what else is given, and the time of all units if any."""
-    each = [f"{unit.label}  {about(sum(seconds[spec.row] for spec in unit.specs))}" for unit in units]
-    total = [f"{about(makespan(units, seconds, jobs)).capitalize()} in all, for the training."] if units else []
-    return "\n".join([*each, *between, *total])
-
-
-def makespan(units: Sequence[Unit], seconds: dict[str, float], jobs: int) -> float:
-    """Seconds until the last of `jobs` workers is done, each taking the next unit when it is free."""
-    busy_until = [0.0] * max(jobs, 1)
-    for unit in units:
-        busy_until.sort()
-        busy_until[0] += OVERHEAD + sum(seconds[spec.row] for spec in unit.specs)
-    return max(busy_until) if units else 0.0

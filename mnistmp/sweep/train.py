@@ -10,7 +10,7 @@ from mnistmp.spec import RunSpec
 
 
 def train_missing(
-    specs: Iterable[RunSpec], preset: str, *, device=None, progress: Callable[[str], None] | None = None
+    specs: Iterable[RunSpec], preset: str, *, progress: Callable[[str], None] | None = None
 ) -> list[RunRecord]:
     """The records of these runs, training and saving those that `results/<preset>` lacks.
 
@@ -20,13 +20,11 @@ def train_missing(
     """
     specs = list(specs)
     found = [records.find(spec, preset) for spec in specs]
-    finished = []
-    for spec, record in zip(specs, found):
-        if record is None:
-            record = engine.fit(spec, device=device, progress=progress)
-            records.save(record, preset)
-        finished.append(record)
-    return finished
+    for place, spec in enumerate(specs):
+        if found[place] is None:
+            found[place] = engine.fit(spec, progress=progress)
+            records.save(found[place], preset)
+    return found
 
 
 def train_planned(
@@ -37,7 +35,5 @@ def train_planned(
     Args:
         preset, rows, seeds, notebook: as for `paper.plan`; seeds "recorded" trains nothing.
     """
-    if seeds == "recorded":
-        return []
     specs = paper.plan(preset, rows, seeds, paper.precision(preset), notebook)
     return train_missing(specs, preset, progress=progress)
