@@ -31,14 +31,23 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     others = whole[~whole["candidate"].isin(highlighted)]
     axes.plot(100 - others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
     for (candidate, words), color in zip(highlighted.items(), (style.VALIDATION, style.TEST), strict=False):
-        own = whole[whole["candidate"] == candidate].set_index("row").reindex([row.id for row in margins]).dropna(subset="n")
+        own = (
+            whole[whole["candidate"] == candidate]
+            .set_index("row")
+            .reindex([row.id for row in margins])
+            .dropna(subset="n")
+        )
         if own.empty:
-            raise ValueError(f"{candidate!r} has no run of ten epochs; choose from {', '.join(whole['candidate'].unique())}.")
+            raise ValueError(
+                f"{candidate!r} has no run of ten epochs; choose from {', '.join(whole['candidate'].unique())}."
+            )
         bars = {"xerr": own["val_std"].fillna(0), "yerr": own["test_std"].fillna(0), "elinewidth": 0.7}
         axes.errorbar(100 - own["val_mean"], own["test_mean"], color=color, label=words, **bars, **style.OURS_MARKER)
     val, val_std, test, test_std = zip(*(row.paper for row in margins), strict=True)
     error = [100 - mean for mean in val]
-    axes.errorbar(error, test, yerr=test_std, xerr=val_std, elinewidth=0.7, label="paper (10 runs)", **style.PAPER_MARKER)
+    axes.errorbar(
+        error, test, yerr=test_std, xerr=val_std, elinewidth=0.7, label="paper (10 runs)", **style.PAPER_MARKER
+    )
     for x, y, row in zip(error, test, margins, strict=True):
         axes.annotate(row.label.removeprefix("RCL, "), (x, y), (5, 3), textcoords="offset points", color=style.PAPER)
     axes.set_xscale("log")

@@ -285,8 +285,8 @@ def _check_readings(
     check_reading("detach", detach, ("after-scaling", "before-scaling"))
     check_reading("mining", mining, get_args(Mining))
     check_reading("condition", condition, get_args(Condition))
-    by_pair = condition in ("map", "coordinate", "batch")
-    if by_pair and (positive in SEVERAL or negative == "mean") or condition == "closest" and positive.startswith("active"):
+    several = positive in SEVERAL or negative == "mean"
+    if several and condition in ("map", "coordinate", "batch") or positive[:6] == "active" and condition == "closest":
         raise ValueError(
             f"condition is {condition!r} with positive {positive!r} and negative {negative!r}; "
             'it needs one positive and one negative.'

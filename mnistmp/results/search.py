@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -29,6 +29,7 @@ SMALL = ("rcl-m0.2", "rcl-m0.4", "rcl-m0.6")
 HELD = 99.7  # percent: every one of the paper's runs at the margins of SMALL has more
 SEEDS = range(10)
 SHORT, WHOLE = 2, 10  # epochs
+_NEEDED = ["seed", "status", "val_correct", "val_total", "test_correct", "test_total"]  # of a run
 SPREAD = 0.02  # percentage points below which a standard deviation says nothing: two digits of 10,000
 
 Options = Mapping[str, Any]
@@ -107,17 +108,19 @@ def specs(number: int, runs: Runs) -> list[RunSpec]:
 
 def entrants(number: int, runs: Runs) -> list[Options]:
     """The candidates of a stage, counted from 1: those that the stages before it left, the best first."""
-    left, rows = list(CANDIDATES), set()
+    left, trained = list(CANDIDATES), set()
     for place, stage in enumerate(STAGES[: number - 1], 1):
         left = [*IN_0_1, *left] if place == LATE else left
         left = [options for options in left if stage.stays(options, runs)]
         if stage.keep is not None:
-            rows |= set(stage.rows)  # what later stages train must not change what this one decided
-            left = sorted(left, key=lambda options: rank(options, stage.seeds, runs, rows))[: stage.keep]
+            trained |= set(stage.rows)  # what later stages train must not change what this one decided
+            rows, seeds = [row for row in ROWS if row.training in trained], paper.parse_seeds(stage.seeds)
+            ranks = [rank(options, seeds, runs, rows) for options in left]
+            left = [options for _, options in sorted(zip(ranks, left), key=lambda pair: pair[0])][: stage.keep]
     return [*IN_0_1, *left] if number == LATE else left
 
 
-def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
+def spec(options: Options, row: str, seed: int, epochs: int = WHOLE) -> RunSpec:
     """The run of a row with other options, called like `rcl-m0.9+positive=random+epochs=2`."""
     if paper.row(row).options["margin"] == math.inf:  # nothing is compared: these are the same run
         options = {name: value for name, value in options.items() if name not in ("condition", "negative")}
@@ -130,14 +133,18 @@ def recorded() -> dict[tuple[str, int], Any]:
     return {(run.row, run.seed): run for runs in found for run in runs.itertuples(index=False)}
 
 
-def measure(options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs, epochs: int = 10) -> dict[str, float]:
+def measure(
+    options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs, epochs: int = WHOLE
+) -> dict[str, float]:
     """A candidate at one row of Table 2: the fields of `accuracy.Summary`, and the bounds of its
     validation accuracies, `val_least` and `val_most`."""
-    there = [spec(options, target.training, seed, epochs) for seed in seeds]
-    found = [runs[one.row, one.seed] for one in there if (one.row, one.seed) in runs]
-    frame = pd.DataFrame(found, columns=list(records.COLUMNS))
-    val = accuracy.selected(frame, target.selection)["val"].astype(float)
+    name = spec(options, target.training, 0, epochs).row
+    found = [runs[name, seed] for seed in seeds if (name, seed) in runs]
+    if not found:
+        return {**accuracy.paper_summary(None)._asdict(), "n": 0, "val_least": math.nan, "val_most": math.nan}
+    frame = pd.DataFrame([[getattr(run, column) for column in _NEEDED] for run in found], columns=_NEEDED)
     summary = accuracy.summary(frame, target.selection)
+    val = accuracy.selected(frame, target.selection)["val"].astype(float)
     return {**summary._asdict(), "val_least": val.min(), "val_most": val.max()}
 
 
@@ -157,29 +164,22 @@ def deviations(measured: Mapping[str, float], published: tuple[float, ...], fact
     return mean, ratio / math.sqrt(0.5 / (n - 1) + 0.5 / (PAPER_RUNS - 1))
 
 
-def score(
-    options: Options, seeds: Sequence[int], runs: Runs, trained: Collection[str] = MARGINS, factor: float = 1.0
-) -> float:
-    """The sum of squared `deviations` over the rows that read these trained ones; no test accuracy takes part."""
-    total = 0.0
-    for row in paper.TABLE2:
-        if row.training in trained:
-            found = deviations(measure(options, row, seeds, runs), row.paper, factor)
-            total += sum(deviation**2 for deviation in found if not math.isnan(deviation))
-    return total
+def score(measured: Mapping[str, Mapping[str, float]], factor: float = 1.0) -> float:
+    """The sum of squared `deviations` over what is measured, row id -> `measure`; no test accuracy takes part."""
+    found = [deviations(line, paper.row(row).paper, factor) for row, line in measured.items()]
+    return sum(deviation**2 for pair in found for deviation in pair if not math.isnan(deviation))
 
 
-def lost(options: Options, seeds: Sequence[int], runs: Runs, trained: Collection[str] = MARGINS) -> int:
-    """How many rows with a margin of at most 0.6 have a run that lost validation accuracy, as none of the paper's did."""
-    rows = [measure(options, paper.row(row), seeds, runs) for row in SMALL if row in trained]
-    return sum(bool(row["diverged"]) or row["val_least"] < HELD for row in rows)
+def lost(measured: Mapping[str, Mapping[str, float]]) -> int:
+    """How many rows with a margin of at most 0.6 have a run that lost validation accuracy, as none of the paper's."""
+    small = [measured[row] for row in SMALL if row in measured]
+    return sum(bool(line["diverged"]) or line["val_least"] < HELD for line in small)
 
 
-def rank(options: Options, seeds: str, runs: Runs, trained: Collection[str] = MARGINS) -> tuple[int, float]:
+def rank(options: Options, seeds: Sequence[int], runs: Runs, rows: Sequence[paper.Row]) -> tuple[int, float]:
     """What candidates are sorted by: rows that lost accuracy, then the lower of the scores with and without factor."""
-    numbers = paper.parse_seeds(seeds)
-    scores = [score(options, numbers, runs, trained, factor) for factor in (1.0, DROPPED_BATCH)]
-    return lost(options, numbers, runs, trained), min(scores)
+    measured = {row.id: measure(options, row, seeds, runs) for row in rows}
+    return lost(measured), min(score(measured, factor) for factor in (1.0, DROPPED_BATCH))
 
 
 def last_stage(runs: Runs) -> dict[str, int]:
@@ -218,17 +218,22 @@ def to_markdown(runs: Runs) -> str:
     reached = last_stage(runs)
     short = [paper.row(row) for stage in STAGES if stage.epochs == SHORT for row in stage.rows]
     raced = [
-        [label(options), *(_cell(lines.get((label(options), row.id, SHORT)), "val") for row in short), reached[label(options)]]
+        [
+            label(options),
+            *(_cell(lines.get((label(options), row.id, SHORT)), "val") for row in short),
+            reached[label(options)],
+        ]
         for options in CANDIDATES
     ]
     finite = {line.candidate for line in lines.values() if line.epochs == WHOLE and line.row != "rcl-inf"}
     whole = [options for options in (*CANDIDATES, *IN_0_1) if label(options) in finite]  # at infinity many share a run
-    whole.sort(key=lambda options: (-reached.get(label(options), 0), *rank(options, "0-9", runs)))
+    ranks = [(-reached.get(label(options), 0), *rank(options, SEEDS, runs, ROWS)) for options in whole]
     val, test = [["the paper's", *_published(0), 0, "", ""]], [["the paper's", *_published(2)]]
-    for options in whole:
+    for _, options in sorted(zip(ranks, whole), key=lambda pair: pair[0]):
+        measured = {row.id: measure(options, row, SEEDS, runs) for row in ROWS}
         found = [lines.get((label(options), row.id, WHOLE)) for row in ROWS]
-        scores = [f"{score(options, SEEDS, runs, factor=factor):.0f}" for factor in (1.0, DROPPED_BATCH)]
-        val.append([label(options), *(_cell(line, "val") for line in found), lost(options, SEEDS, runs), *scores])
+        scores = [f"{score(measured, factor):.0f}" for factor in (1.0, DROPPED_BATCH)]
+        val.append([label(options), *(_cell(line, "val") for line in found), lost(measured), *scores])
         test.append([label(options), *(_cell(line, "test") for line in found)])
     head = ["positive, scaling", *map(_head, ROWS)]
     last = ["lost", "score", f"× {DROPPED_BATCH}"]
