@@ -120,7 +120,7 @@ def verb(help: str, *options: str) -> Callable[[Callable[[argparse.Namespace], i
 
 @verb("train what is missing by notebooks, then make figures and tables", *WORK)
 def reproduce(args: argparse.Namespace) -> int:
-    from mnistmp import latent, paper, paths
+    from mnistmp import paths
     from mnistmp.errors import InputError
     from mnistmp.sweep import cluster, notebooks, plan, run
 

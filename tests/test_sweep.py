@@ -61,7 +61,7 @@ def test_long_runs_have_a_unit_each_and_nothing_infinite_travels(place):
     assert (units[0].label, units[0].name, units[0].notebook) == ("rsc seed 0", "rsc-seed-0", "")
     (one,) = units_of(place, "rcl-inf")
     assert one.parameters == {"preset": PRESET, "seeds": "0", "rows": "rcl-inf"}
-    one.write(place.folder)
+    one.write(place.folder, paths.results())
     assert json.loads((place.folder / "unit.json").read_text(), parse_constant=pytest.fail)["specs"]
 
 
@@ -217,12 +217,12 @@ def test_without_notebooks_one_failed_run_does_not_stop_the_next_and_jupyter_is_
 
     monkeypatch.setattr(train, "train_missing", train_missing)
     specs = specs_of("standard,rcl-inf")  # whose margin travels through JSON
-    Unit("both", PRESET, specs=tuple(specs)).write(place.folder)
+    Unit("both", PRESET, specs=tuple(specs)).write(place.folder, paths.results())
     assert unit.main(str(place.folder)) == unit.FAILED
     assert tried == ["standard", "rcl-inf"] and records.find(specs[1], PRESET)
     assert capsys.readouterr().out == "mnistmp: standard seed 0: RuntimeError: no luck\n"
 
-    Unit("done", PRESET, specs=(specs[1],)).write(place.folder)  # nothing left to train: only the way there is tested
+    Unit("done", PRESET, specs=(specs[1],)).write(place.folder, paths.results())  # nothing left to train: only the way there is tested
     code = "import sys; from mnistmp.sweep.unit import main; print(main(sys.argv[1]), {'nbformat'} & set(sys.modules))"
     command = [sys.executable, "-c", code, str(place.folder)]
     assert subprocess.run(command, cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True).stdout == "0 set()\n"

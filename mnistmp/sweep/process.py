@@ -113,7 +113,7 @@ def _remove(folder: Path) -> None:
 
 
 def _process(unit: Unit, folder: Path, sweep: str, variables: Mapping[str, str]) -> int:
-    unit.write(folder)
+    unit.write(folder, Path(variables["MNISTMP_RESULTS"]))
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
     with open(folder / "log.txt", "wb") as log:
         with _lock:
