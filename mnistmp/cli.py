@@ -188,7 +188,7 @@ def status(args: argparse.Namespace) -> int:
 
 @verb("print Table 2 from the records and write its files", "--preset", "--results", "--readme")
 def table(args: argparse.Namespace) -> int:
-    from mnistmp import paper
+    from mnistmp import paper, paths
     from mnistmp.errors import InputError
     from mnistmp.results import markdown
 
@@ -196,9 +196,8 @@ def table(args: argparse.Namespace) -> int:
         raise InputError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
     shown = _table(paper.preset(args.preset).name)
     if args.readme:
-        for name, text in shown.items():
-            path = markdown.replace_block(name, text)
-        print(f"README:     {path}")
+        written = dict.fromkeys(markdown.replace_block(name, text) for name, text in shown.items())
+        print(f"Pages:      {', '.join(map(paths.shown, written))}")
     return 0
 
 
@@ -302,7 +301,7 @@ def calibrate(args: argparse.Namespace) -> int:
         measured = calibration.table(seeds)
         _show(calibration.to_markdown(measured), calibration.write(measured))
         if args.readme:
-            print(f"README:     {markdown.replace_block('calibration', calibration.conclusion(measured))}")
+            print(f"Page:       {markdown.replace_block('calibration', calibration.conclusion(measured))}")
     return code
 
 
@@ -380,14 +379,14 @@ def _table(preset: str) -> dict[str, str]:
     """Print Table 2, write it with the paper's claims and with other interpretations of rows, and say where.
 
     Returns:
-        What a README shows of the three, as Markdown: "table2", "claims" and "readings".
+        What the README and docs/ show of them, as Markdown: "findings", "table2", "claims" and "readings".
 
     Raises:
         InputError: the preset has no record.
     """
     from mnistmp import paper, paths, records
     from mnistmp.errors import InputError
-    from mnistmp.results import ablation, claims, table2
+    from mnistmp.results import ablation, claims, findings, table2
 
     found = records.load(preset)
     if found.empty:
@@ -404,8 +403,8 @@ def _table(preset: str) -> dict[str, str]:
     ):
         if files:
             print(f"{what:11} {', '.join(map(paths.shown, files))}")
-    conclusions = ablation.conclusions(interpretations)
-    return {"table2": text, "claims": claims.to_markdown(comparisons), "readings": conclusions}
+    pages = {"table2": text, "claims": claims.to_markdown(comparisons), "readings": ablation.conclusions(interpretations)}
+    return {"findings": findings.findings(lines, interpretations), **pages} if preset == "paper" else pages
 
 
 def _show(text: str, files: list[Path]) -> None:
