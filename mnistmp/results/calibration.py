@@ -165,7 +165,7 @@ def conclusion(measured: pd.DataFrame) -> str:
         f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds {', '.join(map(str, attrs['seeds']))}, scored by "
         f"how far five *validation* accuracies are from the paper's; {attrs['recorded']} of its {attrs['planned']} "
         f"trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the same runs after them, "
-        "are in [results/calibration/table.md](results/calibration/table.md)."
+        "are in [results/calibration/table.md](../results/calibration/table.md)."
     )
 
 
