@@ -6,7 +6,7 @@ import pytest
 
 from mnistmp import cli, paths, records
 from mnistmp.errors import InputError
-from mnistmp.results import ablation, calibration, claims, findings, markdown, table2
+from mnistmp.results import ablation, calibration, claims, findings, markdown, table2, weights
 
 ROOT = paths.checkout()
 PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in markdown.pages()}
@@ -28,6 +28,21 @@ def test_tables_are_the_records(monkeypatch):
     assert markdown.block("calibration") == calibration.conclusion(measured).strip(), (
         "run: mnistmp calibrate --recorded --readme"
     )
+
+
+def test_written_tables_are_the_records(monkeypatch, tmp_path):
+    monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
+    found = records.load("paper")
+    tables = table2.table2(found), claims.compare(found), ablation.table("paper", found), calibration.table()
+    grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    written = [*table2.write(tables[0], "paper").values(), *claims.write(tables[1], "paper")]
+    written += [*ablation.write(tables[2], "paper"), *calibration.write(tables[3])]
+    written += [path for grid in grids for path in weights.write(grid, "paper")]
+    assert len(written) == 13
+    for path in written:
+        committed = ROOT / "results" / path.relative_to(tmp_path)
+        assert path.read_bytes() == committed.read_bytes(), f"{committed} is not what the records give"
 
 
 def test_the_readme_is_short_and_every_page_is_one_click_away():
@@ -77,8 +92,11 @@ def test_replace_changes_only_its_part(tmp_path):
     markdown.replace_block("x", "new\n", path)
     assert path.read_text() == "above\n<!-- begin: x -->\nnew\n<!-- end: x -->\nbelow\n"
     assert markdown.block("x", path) == "new"
-    with pytest.raises(InputError, match="begin: y"):
-        markdown.replace_block("y", "", path)
+    for broken in ("no markers", "<!-- end: x --><!-- begin: x -->", 2 * path.read_text(), "<!-- begin: x -->"):
+        path.write_text(broken)
+        with pytest.raises(InputError, match="needs the markers <!-- begin: x --> and <!-- end: x -->, once each"):
+            markdown.replace_block("x", "", path)
+        assert path.read_text() == broken
 
 
 def test_only_the_paper_preset_goes_into_the_readme(capsys):
