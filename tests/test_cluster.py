@@ -14,17 +14,17 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from stub_runs import PRESET, record, specs_of
+from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
 from mnistmp import cli, paths, records
-from mnistmp.records import provenance
 from mnistmp.errors import InputError
+from mnistmp.records import provenance
 from mnistmp.sweep import cluster
 from mnistmp.sweep import process as unit_process
 from mnistmp.sweep import run as sweep_run
 from mnistmp.sweep.process import Outcome
 from mnistmp.sweep.run import Sweep
-from stub_runs import PRESET, record, specs_of
-from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
 ROWS = "standard,jigsaw,rsc,rcl-inf"
 

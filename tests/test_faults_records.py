@@ -8,13 +8,13 @@ import sys
 import time
 
 import pytest
+from stub_runs import PRESET, record, specs_of
+from stub_sweep import ROOT, Forked, place, quick, start  # noqa: F401
+from test_faults_kills import SHORT
 
 from mnistmp import cli, paper, paths, records
 from mnistmp.sweep import run
 from mnistmp.sweep.process import Outcome
-from stub_runs import PRESET, record, specs_of
-from stub_sweep import ROOT, Forked, place, quick, start  # noqa: F401
-from test_faults_kills import SHORT
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]
 

@@ -90,9 +90,7 @@ class TestNotebook:
     def test_cleaning_finds_nothing_to_clean(self, name):
         """So: stable unique ids, counts from 1, kernel python3, no foreign metadata, no widget, no stderr, no error."""
         text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-        assert nbformat.writes(clean(nbformat.reads(text, as_version=4))) == text.rstrip(
-            "\n"
-        )
+        assert nbformat.writes(clean(nbformat.reads(text, as_version=4))) == text.rstrip("\n")
 
     def test_was_executed_from_top_to_bottom(self, name):
         notebook = read(name)

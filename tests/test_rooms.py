@@ -7,7 +7,7 @@ import mnistmp
 
 PACKAGE = Path(mnistmp.__file__).parent
 ROOMS = ["errors", "paths", "files", "data", "losses", "fast", "network", "methods", "spec", "selection", "records",
-         "engine", "paper", "results", "figures", "latent", "sweep", "site", "doctor", "cli"]  # fmt: skip
+         "engine", "paper", "results", "figures", "latent", "sweep", "site", "doctor", "verbs", "cli"]  # fmt: skip
 SCHEMA = {"record", "provenance"}  # what a fit returns: all of `records` that `engine` knows
 
 

@@ -17,6 +17,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from stub_runs import PRESET, record, specs_of
+from stub_sweep import ROOT, place, units_of, write_notebook  # noqa: F401  (place is a fixture)
+from stub_sweep import run as carry_out
 
 from mnistmp import engine, paper, paths, records
 from mnistmp.errors import InputError
@@ -24,10 +27,6 @@ from mnistmp.sweep import notebooks, plan, process, run, train, unit
 from mnistmp.sweep.process import Outcome
 from mnistmp.sweep.run import Sweep
 from mnistmp.sweep.unit import Unit
-from stub_runs import PRESET, record, specs_of
-from stub_sweep import ROOT, place, units_of, write_notebook  # noqa: F401  (place is a fixture)
-from stub_sweep import run as carry_out
-
 
 # ---- planning ----
 
@@ -133,9 +132,9 @@ def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(
     assert two[-1] == f"{plan.about(2 * 30 + 3 * 100 + 5 * plan.OVERHEAD).capitalize()} in all, for the training."
 
 
-@pytest.mark.parametrize("seconds, rough", [(3, "about 10 s"), (42, "about 40 s"), (250, "about 4 min"), (7500, "about 2.1 h")])
-def test_estimates_are_words(seconds, rough):
-    assert plan.about(seconds) == rough
+def test_estimates_are_words():
+    words = [plan.about(seconds) for seconds in (3, 42, 250, 7500)]
+    assert words == ["about 10 s", "about 40 s", "about 4 min", "about 2.1 h"]
 
 
 # ---- running ----
@@ -222,10 +221,12 @@ def test_without_notebooks_one_failed_run_does_not_stop_the_next_and_jupyter_is_
     assert tried == ["standard", "rcl-inf"] and records.find(specs[1], PRESET)
     assert capsys.readouterr().out == "mnistmp: standard seed 0: RuntimeError: no luck\n"
 
-    Unit("done", PRESET, specs=(specs[1],)).write(place.folder, paths.results())  # nothing left to train: only the way there is tested
+    # Nothing is left to train: only the way there is tested.
+    Unit("done", PRESET, specs=(specs[1],)).write(place.folder, paths.results())
     code = "import sys; from mnistmp.sweep.unit import main; print(main(sys.argv[1]), {'nbformat'} & set(sys.modules))"
     command = [sys.executable, "-c", code, str(place.folder)]
-    assert subprocess.run(command, cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True).stdout == "0 set()\n"
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True)
+    assert done.stdout == "0 set()\n"
 
 
 def test_the_last_line_of_a_log_says_why(tmp_path):
@@ -391,7 +392,8 @@ def test_notebooks_are_shown_once_and_again_only_when_something_changed(place, m
     assert executed["metadata"] == {"kernelspec": notebooks.KERNEL, "language_info": {"name": "python"}}
 
     def due():
-        return [one.label for one in notebooks.out_of_date(plan.show_units(place.notebooks, PRESET, "standard"), PRESET)]
+        units = plan.show_units(place.notebooks, PRESET, "standard")
+        return [one.label for one in notebooks.out_of_date(units, PRESET)]
 
     assert due() == [] == run.show(PRESET, "standard", 2)
     records.save(record(*specs_of("rsc")), PRESET)

@@ -190,7 +190,10 @@ def _blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
 
 
 def _unit(notebook: str, specs: Sequence[RunSpec], preset: str, folder: Path | None) -> Unit:
-    rows, seeds = list(dict.fromkeys(spec.row for spec in specs)), [str(seed) for seed in sorted({s.seed for s in specs})]
+    rows, seeds = (
+        list(dict.fromkeys(spec.row for spec in specs)),
+        [str(seed) for seed in sorted({s.seed for s in specs})],
+    )
     shown = ", ".join(rows) if len(rows) <= 3 else f"{rows[0]} and {len(rows) - 1} more"
     return Unit(
         label=f"{notebook[:2]} {shown} {'seed' if len(seeds) == 1 else 'seeds'} {','.join(seeds)}".strip(),

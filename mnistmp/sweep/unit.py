@@ -65,7 +65,8 @@ class Unit:
         from mnistmp import paths, records
 
         here = (records.record_path(self.preset, spec.row, spec.seed) for spec in self.specs)
-        expected = [str(results / path.relative_to(paths.results())) for path in here]  # a worker has a place of its own
+        # On a worker of a cluster, results may lie elsewhere than its own variables say.
+        expected = [str(results / path.relative_to(paths.results())) for path in here]
         values = {**vars(self), "specs": [spec.to_json() for spec in self.specs], "expected": expected}
         (folder / "unit.json").write_text(json.dumps(values), encoding="utf-8")
 
