@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import Future
-from pathlib import Path
 
 import torch
 

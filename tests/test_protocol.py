@@ -120,7 +120,7 @@ def test_rows_name_their_trainings(rows, expected):
 @pytest.mark.parametrize("rows", ["standrad", "", "standard,", "standard rsc", "rcl-m0.7", ["all"], "ALL"])
 def test_unknown_row_is_refused_with_the_ids(rows):
     with pytest.raises(
-        SpecError, match="There is no row '.*'; choose from standard, dropout, .*, standard-original"
+        InputError, match="There is no row '.*'; choose from standard, dropout, .*, standard-original"
     ) as refusal:
         trainings(rows)
     assert_one_sentence(refusal)
