@@ -57,9 +57,8 @@ def reproduce(args: argparse.Namespace) -> int:
         outcomes = sweep.train()
         if args.shard:
             code = sweep.close(outcomes)
-            print(
-                f"This was a part; without --shard the same command makes notebooks, figures and tables of {args.preset}."
-            )
+            rest = "without --shard the same command makes notebooks, figures and tables"
+            print(f"This was a part; {rest} of {args.preset}.")
             return code
         problems = []
         for what, step in (
