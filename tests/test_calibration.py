@@ -70,8 +70,7 @@ def test_the_interpretation_that_fits_is_found(perfect):
     assert Interpretation(*scored[calibration.KEY].iloc[0]) == perfect
     assert scored["score"].iloc[0] == pytest.approx(0, abs=1e-9) == scored["best"].iloc[0]
     assert scored["best"].is_monotonic_increasing and len(scored) == 12
-    better = calibration.clearly_better(scored)
-    assert better == ([] if perfect == DEFAULT else better) and (perfect == DEFAULT or better[0] == perfect)
+    assert calibration.in_order(scored[scored["better"]])[:1] == ([] if perfect == DEFAULT else [perfect])
 
 
 def test_test_accuracy_takes_no_part():
@@ -119,14 +118,14 @@ def test_one_is_ruled_out_as_soon_as_what_is_recorded_of_it_does():
     complete = by[by["best"].notna()]
     assert (complete["least"] == complete["score"]).all()
     assert (complete["least_dropped"] == complete["score_dropped"]).all()
-    assert calibration.undecided(scored) == [Interpretation(32, "[0,1]", "coordinate"), near]
+    assert calibration.in_order(scored[scored["open"]]) == [Interpretation(32, "[0,1]", "coordinate"), near]
     said = ("1 of them cannot become clearly better any more, by what is recorded of them alone, "
             f"and 2 may: 32x32, [0,1], per coordinate; {near}.")  # fmt: skip
     assert said in calibration.to_markdown(table)
     # As long as the default itself is incomplete, nothing is ruled out and nothing concluded.
     table = measured(best, change=lambda one: None if one.spec.row == "rcl-inf" else change(one))
     assert "nothing is concluded yet" in calibration.to_markdown(table)
-    assert calibration.clearly_better(calibration.scores(table)) == []
+    assert not calibration.scores(table)["better"].any()
 
 
 def test_runs_that_never_stop_count_with_their_best_epoch():
