@@ -8,7 +8,6 @@ from mnistmp.latent.embedding import TSNE, View, embed, outputs, tsne
 from mnistmp.latent.file import Embedding
 from mnistmp.latent.measures import CLAIMS, claims, measure, numbers
 from mnistmp.latent.panels import (
-    NOTEBOOK,
     PANELS,
     compute,
     embed_planned,
@@ -20,6 +19,6 @@ from mnistmp.latent.panels import (
 )
 
 __all__ = [
-    "CLAIMS", "Embedding", "NOTEBOOK", "PANELS", "TSNE", "View", "claims", "compute", "embed", "embed_planned",
+    "CLAIMS", "Embedding", "PANELS", "TSNE", "View", "claims", "compute", "embed", "embed_planned",
     "load", "measure", "missing", "numbers", "outputs", "remarks", "save_interactive", "seed_of", "tsne",
 ]  # fmt: skip

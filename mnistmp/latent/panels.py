@@ -19,7 +19,6 @@ from mnistmp.latent.file import Embedding
 from mnistmp.records import RunRecord
 from mnistmp.spec import RunSpec
 
-NOTEBOOK = "09_latent_space"
 PANELS = (
     View("a", "standard", "val", "standard, validation"),
     View("b", "standard", "test", "standard, test"),

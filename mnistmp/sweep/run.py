@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import time
@@ -132,7 +133,8 @@ def show(
     print(f"Executing {len(due)} of {len(units)} notebooks to show what is recorded.", flush=True)
     marks = notebooks.fingerprints(due, preset)
     outcomes = run_units(due, jobs or default_jobs(), executor=executor)
-    notebooks.remember({o.unit.label: marks[o.unit.label] for o in outcomes if not o.problem}, preset)
+    with contextlib.suppress(OSError):  # what cannot be noted will be executed again
+        notebooks.remember({o.unit.label: marks[o.unit.label] for o in outcomes if not o.problem}, preset)
     return outcomes
 
 
