@@ -46,8 +46,8 @@ def test_a_variant_of_a_method_changes_one_option():
 
 @pytest.mark.parametrize(
     "row, options, message",
-    [("dropout", "colour", "'colour' is no reading of row dropout; choose from layer, rescale"),
-     ("standard", None, "no readings of its own"),
+    [("dropout", "colour", "'colour' is no open option of row dropout; choose from layer, rescale"),
+     ("standard", None, "leaves nothing open"),
      ("rcl-m0.9-early-stop", "scaling", "ablate that one"),
      ("nothing", None, "nothing")],
 )  # fmt: skip

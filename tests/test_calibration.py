@@ -9,7 +9,7 @@ from stub_runs import counted
 
 from mnistmp import paper, records
 from mnistmp.results import calibration
-from mnistmp.results.calibration import DEFAULT, INTERPRETATIONS, Interpretation
+from mnistmp.results.calibration import DEFAULT, Interpretation
 
 # What every target of the paper is, for a reading that fits perfectly; the early stop comes first.
 PERFECT = {"standard-original": [9780], "standard": [9980], "rcl-m0.9": [9584, 9940], "rcl-inf": [9600]}
@@ -139,7 +139,7 @@ def test_runs_that_never_stop_count_with_their_best_epoch():
 
 
 def test_what_is_recorded_is_told_and_written(results):
-    assert "`mnistmp calibrate` trains them" in calibration.summary()
+    assert "`mnistmp calibrate` trains it" in calibration.summary()
     for spec in calibration.specs():
         if spec.row in PERFECT:
             records.save(counted(spec, PERFECT[spec.row]), calibration.PRESET)

@@ -83,7 +83,9 @@ def test_the_loss_grows_with_the_number_of_features():
     torch.manual_seed(0)
     labels = torch.arange(128) % 10
     for features, value in ((2048, -680), (25088, -8400)):  # what the README says of random features
-        assert losses.reverse_contrastive_loss(torch.rand(128, features), labels).item() == pytest.approx(value, rel=0.05)
+        assert losses.reverse_contrastive_loss(torch.rand(128, features), labels).item() == pytest.approx(
+            value, rel=0.05
+        )
 
 
 def test_replace_changes_only_its_part(tmp_path):

@@ -142,7 +142,7 @@ def summary(seeds: str = SEEDS) -> str:
     """`to_markdown` as far as it is recorded; else how to record it. For notebooks."""
     measured = table(seeds)
     if not measured.attrs["recorded"]:
-        return "The readings are not recorded here; `mnistmp calibrate` trains them."
+        return "Nothing of the calibration is recorded here; `mnistmp calibrate` trains it."
     return to_markdown(measured)
 
 
@@ -150,13 +150,13 @@ def conclusion(measured: pd.DataFrame) -> str:
     """What was asked, how it was decided and what came out, in a few lines. For the README."""
     scored, attrs = scores(measured), measured.attrs
     return (
-        "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or [0,1]), "
-        "or over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the whole "
-        f"batch). The default, {DEFAULT}, was fixed on its text and validation column before any table was made. "
-        f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds {', '.join(map(str, attrs['seeds']))}, scored by "
-        f"how far five *validation* accuracies are from the paper's; {attrs['recorded']} of its {attrs['planned']} "
-        f"trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the same runs after them, "
-        "are in [results/calibration/table.md](../results/calibration/table.md)."
+        "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or "
+        "[0,1]), or over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the "
+        f"whole batch). The default, {DEFAULT}, was fixed on its text and validation column before any table was made. "
+        f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds {', '.join(map(str, attrs['seeds']))}, "
+        f"scored by how far five *validation* accuracies are from the paper's; {attrs['recorded']} of its "
+        f"{attrs['planned']} trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the same "
+        "runs after them, are in [results/calibration/table.md](../results/calibration/table.md)."
     )
 
 

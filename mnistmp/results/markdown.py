@@ -89,7 +89,7 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def replace_block(part: str, text: str, path: Path | None = None) -> Path:
-    """Put `text` between `<!-- begin: part -->` and `<!-- end: part -->` of the README, a page of docs/ or another file.
+    """Put `text` between `<!-- begin: part -->` and `<!-- end: part -->` of the README or a page of docs/.
 
     The file changes only if the text does.
 

@@ -116,7 +116,9 @@ def recorded() -> dict[tuple[str, int], Any]:
     return {(run.row, run.seed): run for run in records.load(PRESET).itertuples(index=False)}
 
 
-def measure(options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs, epochs: int = 10) -> dict[str, float]:
+def measure(
+    options: Options, target: paper.Row, seeds: Sequence[int], runs: Runs, epochs: int = 10
+) -> dict[str, float]:
     """A candidate at one row of Table 2: the fields of `accuracy.Summary`, and the bounds of its
     validation accuracies, `val_least` and `val_most`."""
     there = [spec(options, target.training, seed, epochs) for seed in seeds]
@@ -154,7 +156,7 @@ def score(options: Options, seeds: Sequence[int], runs: Runs, factor: float = 1.
 
 
 def lost(options: Options, seeds: Sequence[int], runs: Runs) -> int:
-    """How many rows with a margin of at most 0.6 have a run that lost validation accuracy, as none of the paper's did."""
+    """How many rows with a margin of at most 0.6 have a run that lost validation accuracy; none of the paper's did."""
     rows = [measure(options, paper.row(row), seeds, runs) for row in SMALL]
     return sum(bool(row["diverged"]) or row["val_least"] < HELD for row in rows)
 
