@@ -155,8 +155,8 @@ def conclusion(measured: pd.DataFrame) -> str:
         f"whole batch). The default, {DEFAULT}, was fixed on its text and validation column before any table was made. "
         f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds {', '.join(map(str, attrs['seeds']))}, "
         f"scored by how far five *validation* accuracies are from the paper's; {attrs['recorded']} of its "
-        f"{attrs['planned']} trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the same "
-        "runs after them, are in [results/calibration/table.md](../results/calibration/table.md)."
+        f"{attrs['planned']} trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the "
+        "same runs after them, are in [results/calibration/table.md](../results/calibration/table.md)."
     )
 
 
