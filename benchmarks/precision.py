@@ -13,11 +13,11 @@ import math
 import sys
 
 from mnistmp import paper, paths, records
-from mnistmp.results import accuracy, markdown
-from mnistmp.sweep.run import Sweep
 from mnistmp.errors import InputError
 from mnistmp.files import write_atomically
+from mnistmp.results import accuracy, markdown
 from mnistmp.spec import PRECISIONS
+from mnistmp.sweep.run import Sweep
 
 
 def folder(preset: str, precision: str) -> str:

@@ -205,7 +205,7 @@ def notes(machine: dict, peaks: dict[str, list[float]], options: argparse.Namesp
     if "bfloat16" not in peaks:
         lines.append("This processor does not multiply bfloat16: float32 is the default here.")
     elif not machine["compiled"] and not options.device.startswith("cuda"):
-        lines.append("numba is not installed or switched off: no compiled pieces (pip install mnistmp[fast]).")
+        lines.append("numba is switched off or does not compile here: no compiled pieces.")
     if load > 0.5:
         lines.append(f"Other programs were running (load {load:.1f}): compare within a table only.")
     return "\n".join(lines)

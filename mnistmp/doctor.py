@@ -150,14 +150,6 @@ def notebooks() -> Found:
     return "warning", f"none in {folder}", remedy
 
 
-def results() -> Found:
-    return _writable(paths.results(), "MNISTMP_RESULTS")
-
-
-def figures() -> Found:
-    return _writable(paths.figures(), "MNISTMP_FIGURES")
-
-
 def _writable(folder: Path, variable: str) -> Found:
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
@@ -187,22 +179,18 @@ def memory() -> Found:
 
 def kernel() -> Found:
     """Start the notebooks' kernel as a sweep would, and see in which Python it runs."""
-    from jupyter_client.manager import start_new_kernel
+    from jupyter_client.manager import run_kernel
 
     remedy = "python -m ipykernel install --sys-prefix --name python3, with this Python"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    try:
-        manager, client = start_new_kernel(kernel_name="python3", **quiet)
-    except Exception as error:  # there is none, or one of a Python that is gone
-        return "error", f"does not start ({_first_line(error)})", remedy
     said: list[str] = []
     try:
-        client.execute_interactive(
-            "import sys; print(sys.prefix)", output_hook=lambda message: said.append(message["content"].get("text", ""))
-        )
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        with run_kernel(kernel_name="python3", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+            client.execute_interactive(
+                "import sys; print(sys.prefix)",
+                output_hook=lambda message: said.append(message["content"].get("text", "")),
+            )
+    except Exception as error:  # there is none, or one of a Python that is gone
+        return "error", f"does not start ({_first_line(error)})", remedy
     prefix = "".join(said).strip()
     if Path(prefix).resolve() != Path(sys.prefix).resolve():
         return "error", f"runs in {prefix}, and mnistmp in {sys.prefix}", remedy
@@ -281,7 +269,9 @@ def _first_line(error: Exception) -> str:
 
 
 CHECKS: dict[str, Callable[[], Found]] = {
-    "Python": python, "packages": packages, "notebooks": notebooks, "results": results, "figures": figures,
+    "Python": python, "packages": packages, "notebooks": notebooks,
+    "results": lambda: _writable(paths.results(), "MNISTMP_RESULTS"),
+    "figures": lambda: _writable(paths.figures(), "MNISTMP_FIGURES"),
     "memory": memory, "kernel python3": kernel, "torch": torch_, "torchvision": torchvision,
     "compiled kernels": kernels, "GPU": gpu, "precision": precision, "MNIST": mnist,
 }  # fmt: skip

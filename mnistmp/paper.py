@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mnistmp.errors import InputError
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec, SpecError
 
 __all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "SpecError", "TABLE2",
@@ -150,18 +151,18 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name. Raises SpecError with the valid names."""
+    """The preset of that name. Raises InputError with the valid names."""
     if name not in PRESETS:
-        raise SpecError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
+        raise InputError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 
 def row(id: str) -> Row:
-    """The row of Table 2 of that id. Raises SpecError with the valid ids."""
+    """The row of Table 2 of that id. Raises InputError with the valid ids."""
     for candidate in TABLE2:
         if candidate.id == id:
             return candidate
-    raise SpecError(f"There is no row {id!r}; choose from {', '.join(r.id for r in TABLE2)}.")
+    raise InputError(f"There is no row {id!r}; choose from {', '.join(r.id for r in TABLE2)}.")
 
 
 def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> list[Row]:
@@ -172,7 +173,7 @@ def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> lis
         notebook: keep only those that this notebook trains.
 
     Raises:
-        SpecError: an unknown row.
+        InputError: an unknown row.
     """
     if rows == "all":
         chosen = list(TABLE2)
@@ -187,21 +188,21 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from "0-9", "3", "0,2,5" or a mix, in increasing order, each once.
 
     Raises:
-        SpecError: anything else, or a range that runs backwards.
+        InputError: anything else, or a range that runs backwards.
     """
     seeds: set[int] = set()
     for part in str(text).split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
         if not match:
-            raise SpecError(f"seeds {text!r} cannot be read; write them like 0-9, 3 or 0,2,5.")
+            raise InputError(f"seeds {text!r} cannot be read; write them like 0-9, 3 or 0,2,5.")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise SpecError(f"seeds {part.strip()!r} run backwards; write {last}-{first}.")
+            raise InputError(f"seeds {part.strip()!r} run backwards; write {last}-{first}.")
         if last - first >= _MOST_SEEDS:
-            raise SpecError(f"seeds {part.strip()!r} are {last - first + 1} runs; ask for at most 100,000 at once.")
+            raise InputError(f"seeds {part.strip()!r} are {last - first + 1} runs; ask for at most 100,000 at once.")
         seeds.update(range(first, last + 1))
         if len(seeds) > _MOST_SEEDS:
-            raise SpecError(f"seeds {text[:50]!r} are more than 100,000 runs; ask for at most so many at once.")
+            raise InputError(f"seeds {text[:50]!r} are more than 100,000 runs; ask for at most so many at once.")
     return tuple(sorted(seeds))
 
 
@@ -242,7 +243,9 @@ def precision(preset_name: str, requested: str | None = None) -> str:
     if wanted != "auto":
         return wanted
     for path in sorted((paths.results(preset_name) / "runs").glob("*/seed-*.json")):
-        with contextlib.suppress(records.RecordError):  # the next one may be readable; who loads all of them says what is wrong
+        with contextlib.suppress(
+            records.RecordError
+        ):  # the next one may be readable; who loads all of them says what is wrong
             return records.read(path).spec.precision
     return fastest_precision()
 

@@ -80,8 +80,13 @@ def build(preset: str, folder: Path) -> list[Path]:
     written = {}
     for place, (name, page) in enumerate(pages.items()):
         page.metadata["title"] = titles[place][1]
-        around = {"here": f"{name}.html", "titles": titles, "interactive": INTERACTIVE if INTERACTIVE in files else None,
-                  "previous": titles[place - 1] if place else None, "next": (titles + [None])[place + 1]}  # fmt: skip
+        around = {
+            "here": f"{name}.html",
+            "titles": titles,
+            "interactive": INTERACTIVE in files and INTERACTIVE,
+            "previous": titles[place - 1] if place else None,
+            "next": (titles + [None])[place + 1],
+        }
         try:
             written[f"{name}.html"], _ = exporter.from_notebook_node(page, {"site": around, "sections": []})
         except ValueError as error:

@@ -1,7 +1,6 @@
 """The table that `make test-faults` ends with: what was tried, and what became of finished records."""
 
 import pytest
-
 from fault_table import Ledger, Table
 
 _TABLE = pytest.StashKey[Table]()

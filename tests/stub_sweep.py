@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
+from stub_runs import PRESET, record, specs_of
 
 from mnistmp import cli, paper, paths
 from mnistmp.sweep import notebooks, plan
 from mnistmp.sweep.run import run_units
-from stub_runs import PRESET, record, specs_of
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from stub_runs import counted
 
 from mnistmp import paper, records
 from mnistmp.results import claims
@@ -20,8 +21,8 @@ def test_a_paired_difference_is_scipys(shift):
     differences = np.random.default_rng(0).normal(shift, 1.5, 10)
     expected = stats.ttest_1samp(differences, 0)
     interval = expected.confidence_interval(0.95)
-    centre, low, high, p, for_claim = claims.paired(list(differences))
-    assert (centre, low, high, p) == pytest.approx((differences.mean(), *interval, expected.pvalue), rel=1e-9)
+    difference, p, for_claim = claims.paired(list(differences))
+    assert (*difference, p) == pytest.approx((differences.mean(), *interval, expected.pvalue), rel=1e-9)
     assert for_claim == (differences.mean() > 0)
 
 
@@ -39,9 +40,10 @@ def test_hardly_differing_is_two_one_sided_tests(shift, inside):
 
 
 def test_one_seed_decides_nothing_and_no_spread_is_sure():
-    assert claims.paired([4.0])[0] == 4.0 and math.isnan(claims.paired([4.0])[3])
-    assert claims.paired([4.0, 4.0])[3:] == (0.0, True)
-    assert claims.paired([0.0, 0.0])[3:] == (1.0, False)
+    difference, p, _ = claims.paired([4.0])
+    assert difference.points == 4.0 and math.isnan(p)
+    assert claims.paired([4.0, 4.0])[1:] == (0.0, True)
+    assert claims.paired([0.0, 0.0])[1:] == (1.0, False)
 
 
 def test_holm_by_hand():
@@ -52,20 +54,19 @@ def test_holm_by_hand():
     assert claims.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def accuracies(monkeypatch, **test_accuracies):
+def accuracies(**means):
     """Ten runs of each row with these mean test accuracies and a spread of about one point."""
     spread = np.linspace(-1, 1, 10)
+    runs = []
+    for name, mean in means.items():
+        row = name.replace("_", "-")
+        noise = np.roll(spread, len(row))  # the same for no two rows
+        runs += [counted(paper.spec_for(row, seed), [9900], round(100 * (mean + noise[seed]))) for seed in range(10)]
+    return records.frame(runs)
 
-    def of(records, row):
-        mean = test_accuracies.get(row.id.replace("-", "_"))
-        noise = np.roll(spread, len(row.id))  # the same for no two rows
-        return {} if mean is None else {seed: (99.0, mean + noise[seed]) for seed in range(10)}
 
-    monkeypatch.setattr(claims, "selected_accuracies", of)
-
-
-def test_verdicts(monkeypatch):
-    accuracies(monkeypatch, standard=50.0, dropout=40.0, rsc=40.3)
+def test_verdicts():
+    runs = accuracies(standard=50.0, dropout=40.0, rsc=40.3)
     made = (
         Claim("true", "here", PAIR),
         Claim("false", "here", (("dropout", "standard"),)),
@@ -76,7 +77,7 @@ def test_verdicts(monkeypatch):
         Claim("one of two open", "here", (*PAIR, ("rsc", "dropout"))),
         Claim("no runs", "here", (("standard", "jigsaw"),)),
     )
-    table = claims.compare(None, made)
+    table = claims.compare(runs, made)
     assert table["n"].tolist()[-1] == 0 and table["n"].tolist()[0] == 10
     found = claims.verdicts(table).set_index("claim")
     assert found["verdict"].tolist() == [HOLDS, FAILS, OPEN, HOLDS, FAILS, FAILS, OPEN, OPEN]
@@ -86,11 +87,11 @@ def test_verdicts(monkeypatch):
     assert table["paper"].iloc[0] == pytest.approx(26.0 - 31.9)
 
 
-def test_a_correction_for_many_comparisons_can_undecide(monkeypatch):
-    accuracies(monkeypatch, standard=40.9, dropout=40.0)
-    alone = claims.compare(None, [Claim("it", "here", PAIR)])
+def test_a_correction_for_many_comparisons_can_undecide():
+    runs = accuracies(standard=40.9, dropout=40.0)
+    alone = claims.compare(runs, [Claim("it", "here", PAIR)])
     assert alone["p"][0] < claims.LEVEL and alone["verdict"][0] == HOLDS
-    many = claims.compare(None, [Claim("it", "here", PAIR * 30)])
+    many = claims.compare(runs, [Claim("it", "here", PAIR * 30)])
     assert set(many["verdict"]) == {OPEN}
 
 
@@ -99,9 +100,9 @@ def test_claims_name_rows_of_table2_once():
     for claim in claims.CLAIMS:
         place = 2 if claim.split == "test" else 0
         for higher, lower in claim.pairs:
-            paper = paper.row(higher).paper[place] - paper.row(lower).paper[place]
+            published = paper.row(higher).paper[place] - paper.row(lower).paper[place]
             # Each claim is true of the paper's own numbers.
-            assert 0 < paper and (not claim.within or paper < claim.within), (claim.text, higher, lower)
+            assert 0 < published and (not claim.within or published < claim.within), (claim.text, higher, lower)
 
 
 def test_real_records_end_to_end(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ The notebooks are stub_sweep's: kernels and processes are real, trainings are no
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -13,17 +14,17 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from stub_runs import PRESET, record, specs_of
+from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
 from mnistmp import cli, paths, records
-from mnistmp.records import provenance
 from mnistmp.errors import InputError
+from mnistmp.records import provenance
 from mnistmp.sweep import cluster
 from mnistmp.sweep import process as unit_process
 from mnistmp.sweep import run as sweep_run
 from mnistmp.sweep.process import Outcome
 from mnistmp.sweep.run import Sweep
-from stub_runs import PRESET, record, specs_of
-from stub_sweep import finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
 ROWS = "standard,jigsaw,rsc,rcl-inf"
 
@@ -139,10 +140,13 @@ def test_settings_travel_to_the_workers(place, monkeypatch):
     assert variables["MNISTMP_KERNELS"] == "off" and variables["MNISTMP_PRECISION"] == "float32"
     (unit,) = units_of(place, "rsc")
     monkeypatch.setenv("MNISTMP_RESULTS", str(place.folder / "the-worker-s-own"))
-    monkeypatch.setattr(unit_process, "_process", lambda unit, folder, *_: os.close(os.open(folder, os.O_RDONLY)) or 1)
+    (place.folder / "the-folder").mkdir()
+    unit.write(place.folder / "the-folder", place.folder / "results")
+    told = json.loads((place.folder / "the-folder/unit.json").read_text())
+    assert told["expected"] == [str(place.folder / "results/digits/runs/rsc/seed-0.json")]
+    monkeypatch.setattr(unit_process, "_process", lambda *_: 1)
     monkeypatch.setattr(unit_process, "_reason", lambda *_: "no luck")
-    outcome = unit_process.attempt(unit, "sweep", variables)
-    assert outcome.look == place.attempts / "07-rsc-seed-0/1/log.txt"
+    assert unit_process.attempt(unit, "sweep", variables).look == place.attempts / "07-rsc-seed-0/1/log.txt"
 
 
 # ---- records decide ----

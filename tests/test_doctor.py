@@ -160,13 +160,14 @@ def test_places_that_cannot_be_written(monkeypatch, tmp_path):
     blocked = tmp_path / "blocked"
     blocked.write_text("a file, so that even root cannot make a folder of it")
     monkeypatch.setenv("MNISTMP_RESULTS", str(blocked / "results"))
-    level, text, remedy = doctor.results()
+    level, text, remedy = doctor.CHECKS["results"]()
     assert (level, text) == ("error", f"{blocked / 'results'} cannot be written (Not a directory)")
     assert "MNISTMP_RESULTS" in remedy
     monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
     for free, level in [(10e6, "error"), (200e6, "warning"), (5e9, "ok")]:
-        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free))
-        assert doctor.figures()[0] == level and bool(doctor.figures()[2]) == (level != "ok")
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path, free=free: namedtuple("Usage", "free")(free))
+        found, _, remedy = doctor.CHECKS["figures"]()
+        assert found == level and bool(remedy) == (level != "ok")
     assert list(tmp_path.iterdir()) == [blocked]
 
 

@@ -29,22 +29,18 @@ def test_environment_names_neither_host_nor_user_nor_folder():
         assert len(private) < 4 or private not in text
 
 
-def test_code_version_follows_the_deciding_files_only(tmp_path, monkeypatch):
+def test_code_version_follows_the_deciding_rooms_only(tmp_path, monkeypatch):
     def version(**files):
-        package = tmp_path / "mnistmp"
-        (package / "methods").mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (package / name.replace("__", "/")).with_suffix(".py").write_bytes(content)
-        provenance.code_version.cache_clear()
-        return provenance.code_version()
+            path = (tmp_path / "mnistmp" / name.replace("__", "/")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return provenance.code_version.__wrapped__()
 
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "mnistmp" / "environment.py"))
-    try:
-        first = version(training=b"a\nb\n", methods__rcl=b"c\n", report=b"d\n")
-        assert version(training=b"a\r\nb\r\n") == first  # another system's line ends
-        assert version(report=b"changed") == first
-        assert version(methods__rcl=b"changed") != first
-        assert version(methods__rcl=b"c\n") == first
-        assert version(methods__rsc=b"") != first
-    finally:
-        provenance.code_version.cache_clear()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "mnistmp/records/provenance.py"))
+    first = version(engine__fit=b"a\nb\n", methods__rcl=b"c\n", results__table2=b"d\n", network=b"e\n")
+    assert version(engine__fit=b"a\r\nb\r\n") == first  # another system's line ends
+    assert version(results__table2=b"changed") == first
+    for room in ("engine__fit", "methods__rcl", "network", "data__palette", "losses__new", "fast__new", "spec"):
+        assert version(**{room: b"changed"}) != first
+        first = version()

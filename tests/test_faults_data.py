@@ -4,13 +4,13 @@ import os
 
 import pytest
 import torchvision
+from stub_runs import record
+from stub_sweep import place  # noqa: F401
+from test_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, use_tiny_sums, write
 
 from mnistmp import cli, data, records
 from mnistmp.sweep import run
 from mnistmp.sweep.process import Outcome
-from stub_runs import record
-from stub_sweep import place  # noqa: F401
-from test_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, use_tiny_sums, write
 
 pytestmark = pytest.mark.faults
 

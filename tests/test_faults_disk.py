@@ -3,11 +3,11 @@
 import os
 
 import pytest
-
-from mnistmp import records
 from places import fill, largest_file, read_only, small_disk
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import Forked, place, processes_in, quick, wait_for  # noqa: F401
+
+from mnistmp import records
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow,
               pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]  # fmt: skip

@@ -13,11 +13,11 @@ import time
 
 import psutil
 import pytest
+from stub_runs import PRESET, record, specs_of
+from stub_sweep import ROOT, Forked, finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
 from mnistmp import cli, records
 from mnistmp.sweep import plan
-from stub_runs import PRESET, record, specs_of
-from stub_sweep import ROOT, Forked, finished, place, processes_in, run, start, units_of, wait_for  # noqa: F401
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes of POSIX")]
 
@@ -72,7 +72,7 @@ def test_killed_while_writing(place, ledger, fault_table):
 
     for _ in range(kills):
         missing = [spec for spec in specs if not records.record_path(PRESET, spec.row, spec.seed).exists()]
-        child = forked(lambda: write(missing))
+        child = forked(lambda some=missing: write(some))
         release([child])
         time.sleep(chance.uniform(0, 0.02))
         os.kill(child[0], signal.SIGKILL)
@@ -164,7 +164,9 @@ def test_each_fault_stays_alone_and_the_same_command_finishes_the_rest(place, le
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim, program", [("a kernel", "ipykernel_launcher"), ("a unit's process", "mnistmp.sweep.unit")])
+@pytest.mark.parametrize(
+    "victim, program", [("a kernel", "ipykernel_launcher"), ("a unit's process", "mnistmp.sweep.unit")]
+)
 def test_killed_again_and_again_it_is_done_in_the_end(place, ledger, fault_table, victim, program):
     chance, rows = random.Random(), "standard,rsc,jigsaw"
     for row in rows.split(","):

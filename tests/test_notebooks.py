@@ -14,7 +14,7 @@ import papermill
 import pytest
 
 from mnistmp import paper
-from mnistmp.sweep.notebooks import KERNEL, clean
+from mnistmp.sweep.notebooks import clean
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -90,35 +90,11 @@ class TestNotebook:
     def test_cleaning_finds_nothing_to_clean(self, name):
         """So: stable unique ids, counts from 1, kernel python3, no foreign metadata, no widget, no stderr, no error."""
         text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-        assert nbformat.writes(clean(nbformat.reads(text, as_version=4))) == text.rstrip(
-            "\n"
-        )
+        assert nbformat.writes(clean(nbformat.reads(text, as_version=4))) == text.rstrip("\n")
 
     def test_was_executed_from_top_to_bottom(self, name):
-        notebook = read(name)
-        assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
-        assert notebook.metadata == {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-        assert not [
-            output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"
-        ]
-
-    def test_ids_are_unique_and_chosen(self, name):
-        ids = [cell.id for cell in read(name).cells]
-        assert len(set(ids)) == len(ids)
-        assert not [one for one in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", one)]  # as editors draw them
-
-    def test_carries_no_foreign_metadata(self, name):
-        text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-        for word in (
-            '"papermill"',
-            "vnd.jupyter.widget",
-            '"collapsed"',
-            '"scrolled"',
-            '"ExecuteTime"',
-            '"vscode"',
-            '"colab"',
-        ):
-            assert word not in text
+        cells = code(read(name))
+        assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
 
     def test_names_no_machine_and_no_user(self, name):
         notebook = read(name)
@@ -210,6 +186,4 @@ def test_no_two_notebooks_save_a_figure_under_one_name():
 
 def test_no_notebook_holds_what_json_does_not_know():
     for path in FOLDER.glob("*.ipynb"):
-        json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=lambda constant: pytest.fail(f"{path.name}: {constant}")
-        )
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)

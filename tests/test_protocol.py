@@ -6,10 +6,11 @@ import math
 import re
 
 import pytest
+from stub_runs import record
 
 from mnistmp import paper, records
+from mnistmp.errors import InputError
 from mnistmp.paper import PRESETS, TABLE2, RunSpec, SpecError, parse_seeds, plan, row, spec_for, trainings
-from stub_runs import record
 
 # Typed from the paper's Table 2: validation mean and deviation, test mean and deviation.
 PAPER = """
@@ -119,7 +120,7 @@ def test_rows_name_their_trainings(rows, expected):
 @pytest.mark.parametrize("rows", ["standrad", "", "standard,", "standard rsc", "rcl-m0.7", ["all"], "ALL"])
 def test_unknown_row_is_refused_with_the_ids(rows):
     with pytest.raises(
-        SpecError, match="There is no row '.*'; choose from standard, dropout, .*, standard-original"
+        InputError, match="There is no row '.*'; choose from standard, dropout, .*, standard-original"
     ) as refusal:
         trainings(rows)
     assert_one_sentence(refusal)
@@ -154,7 +155,7 @@ def test_presets_differ_from_it_only_where_they_say():
             assert spec.options.get("weight") == preset.weights.get(r.method, reference.options.get("weight"))
     assert PRESETS["digits"].fields["dataset"] == "digits" and "not MNIST" in PRESETS["digits"].note
     assert len(PRESETS["digits"].seeds) >= 2
-    with pytest.raises(SpecError, match="There is no preset 'papers'; choose one of digits, quick, paper."):
+    with pytest.raises(InputError, match="There is no preset 'papers'; choose one of digits, quick, paper."):
         paper.preset("papers")
 
 
@@ -175,7 +176,7 @@ def test_plan_goes_seed_by_seed_in_the_tables_order():
 def test_a_plan_of_recorded_seeds_trains_nothing_but_is_checked():
     assert plan("paper", seeds="recorded") == []
     for wrong in ({"preset_name": "papers"}, {"preset_name": "paper", "rows": "standrad"}):
-        with pytest.raises(SpecError, match="There is no"):
+        with pytest.raises(InputError, match="There is no"):
             plan(**wrong, seeds="recorded")
 
 
@@ -231,7 +232,7 @@ def test_seeds(text, seeds):
     ],
 )  # fmt: skip
 def test_seeds_that_cannot_be(text, problem):
-    with pytest.raises(SpecError, match=problem) as refusal:
+    with pytest.raises(InputError, match=problem) as refusal:
         parse_seeds(text)
     assert_one_sentence(refusal)
 

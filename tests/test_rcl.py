@@ -88,7 +88,7 @@ def oracle(
             opponent = one_of(i, negatives, negative, draws["negative"])
             limit = math.inf if opponent is None else gap[i][opponent]
 
-        def pushed(to_positive):
+        def pushed(to_positive, limit=limit):
             return margin == math.inf or to_positive < margin * limit
 
         pushes = []
@@ -110,7 +110,8 @@ def oracle(
         return sum(losses) / count
     if condition == "batch":
         near, far = (sum(gap[i][j] for i, j in pairs) for pairs in ([b[:2] for b in both], [b[::2] for b in both]))
-        return sum(-d(scaled[i], live_positives[p]) for i, p, _ in both if near < margin * far) / count + 0 * scaled.sum()
+        pushes = [-d(scaled[i], live_positives[p]) for i, p, _ in both if near < margin * far]
+        return sum(pushes) / count + 0 * scaled.sum()
     shape = (channels, positions) if condition == "map" else (channels * positions, 1)
     total = 0 * scaled.sum()
     for i, p, n in both:

@@ -1,72 +1,104 @@
-"""The README tells the truth: its table is the records', its links lead somewhere, its code runs."""
+"""The README and docs/ tell the truth: their tables are the records', their links lead somewhere, their code runs."""
 
 import re
 
 import pytest
 
 from mnistmp import cli, paths, records
-from mnistmp.results import ablation, calibration, claims, readme, table2
+from mnistmp.errors import InputError
+from mnistmp.results import ablation, calibration, claims, findings, markdown, table2, weights
 
 ROOT = paths.checkout()
-README = ROOT / "README.md"
+PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in markdown.pages()}
 
 
 def test_tables_are_the_records(monkeypatch):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
-    table = table2.table2(found)
-    assert readme.read("claims") == claims.to_markdown(claims.compare(found)).strip(), (
-        "run: mnistmp table --preset paper --readme"
-    )
-    assert readme.read("readings") == ablation.conclusions(ablation.table("paper", found)), (
-        "run: mnistmp table --preset paper --readme"
-    )
-    assert readme.read("calibration") == calibration.conclusion(), "run: mnistmp calibrate --recorded --readme"
-    assert readme.read("table2") == table2.to_markdown(table, "paper").strip(), (
-        "run: mnistmp table --preset paper --readme"
+    table, interpretations = table2.table2(found), ablation.table("paper", found)
+    shown = {
+        "findings": findings.findings(table, interpretations),
+        "table2": table2.to_markdown(table, "paper"),
+        "claims": claims.to_markdown(claims.compare(found)),
+        "readings": ablation.conclusions(interpretations),
+    }
+    for part, text in shown.items():
+        assert markdown.block(part) == text.strip(), "run: mnistmp table --preset paper --readme"
+    measured = calibration.table(calibration.SEEDS)
+    assert markdown.block("calibration") == calibration.conclusion(measured).strip(), (
+        "run: mnistmp calibrate --recorded --readme"
     )
 
 
-def test_links_and_pictures_exist():
-    links = re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8"))
-    assert len(links) >= 13
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+def test_written_tables_are_the_records(monkeypatch, tmp_path):
+    monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
+    found = records.load("paper")
+    tables = table2.table2(found), claims.compare(found), ablation.table("paper", found), calibration.table()
+    grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    written = [*table2.write(tables[0], "paper").values(), *claims.write(tables[1], "paper")]
+    written += [*ablation.write(tables[2], "paper"), *calibration.write(tables[3])]
+    written += [path for grid in grids for path in weights.write(grid, "paper")]
+    assert len(written) == 13
+    for path in written:
+        committed = ROOT / "results" / path.relative_to(tmp_path)
+        assert path.read_bytes() == committed.read_bytes(), f"{committed} is not what the records give"
+
+
+def test_the_readme_is_short_and_every_page_is_one_click_away():
+    assert len(PAGES["README.md"].split()) <= 1200
+    assert [page for page in PAGES if page != "README.md" and f"({page})" not in PAGES["README.md"]] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_exist(page):
+    links = re.findall(r"\]\(([^)#]+)\)", PAGES[page])
+    assert [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
 def test_commands_named_exist():
-    verbs = {verb[0] for verb in cli.VERBS}
-    named = set(re.findall(r"^mnistmp ([a-z-]+)|`mnistmp ([a-z-]+)", README.read_text(encoding="utf-8"), flags=re.M))
-    assert {a or b for a, b in named} <= verbs and len(named) >= 4
+    text = "\n".join(PAGES.values())
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
-    assert set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README.read_text(encoding="utf-8"), flags=re.M)) and all(
-        (a or b) in targets
-        for a, b in re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README.read_text(encoding="utf-8"), flags=re.M)
-    )
+    verbs = set(re.findall(r"(?:^|`)mnistmp ([a-z-]+)", text, flags=re.M))
+    made = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.M))
+    assert verbs <= set(cli.VERBS) and len(verbs) >= 6
+    assert made <= targets and len(made) >= 5
 
 
-def test_dataset_example_runs():
-    """The README's loader, on the embedded digits instead of a download."""
-    from torch.utils.data import DataLoader
-    from torchvision.transforms import ToTensor
+def test_the_example_runs():
+    """The README's Python, on the embedded digits instead of a download."""
+    code = re.search(r"```python\n(.*?)```", PAGES["README.md"], re.S)[1]
+    there, here = 'MNISTMP("data", split="train",', 'MNISTMP(None, dataset="digits", split="train",'
+    assert there in code and "download=True" in code
+    names = {}
+    exec(code.replace(there, here), names)  # noqa: S102
+    assert names["images"].shape == (128, 3, 28, 28) and names["rcl"].item() < 0 and names["loss"].requires_grad
 
-    import mnistmp
 
-    loader = DataLoader(mnistmp.MNISTMP(None, split="test", transform=ToTensor(), dataset="digits"), batch_size=128)
-    images, labels = next(iter(loader))
-    assert images.shape == (128, 3, 28, 28) and 0 <= images.min() and images.max() <= 1
-    assert (images[:, 0] == images[:, 1]).all() and labels.shape == (128,)
-    features = mnistmp.LeNet().features(2 * images - 1)
-    assert mnistmp.losses.ReverseContrastiveLoss(margin=0.9)(features, labels).item() <= 0
+def test_the_loss_grows_with_the_number_of_features():
+    import torch
+
+    from mnistmp import losses
+
+    torch.manual_seed(0)
+    labels = torch.arange(128) % 10
+    for features, value in ((2048, -680), (25088, -8400)):  # what the README says of random features
+        assert losses.reverse_contrastive_loss(torch.rand(128, features), labels).item() == pytest.approx(
+            value, rel=0.05
+        )
 
 
 def test_replace_changes_only_its_part(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("above\n<!-- begin: x -->\nold\n<!-- end: x -->\nbelow\n")
-    readme.replace("x", "new\n", path)
+    markdown.replace_block("x", "new\n", path)
     assert path.read_text() == "above\n<!-- begin: x -->\nnew\n<!-- end: x -->\nbelow\n"
-    assert readme.read("x", path) == "new"
-    with pytest.raises(readme.ReadmeError, match="begin: y"):
-        readme.replace("y", "", path)
+    assert markdown.block("x", path) == "new"
+    for broken in ("no markers", "<!-- end: x --><!-- begin: x -->", 2 * path.read_text(), "<!-- begin: x -->"):
+        path.write_text(broken)
+        with pytest.raises(InputError, match="needs the markers <!-- begin: x --> and <!-- end: x -->, once each"):
+            markdown.replace_block("x", "", path)
+        assert path.read_text() == broken
 
 
 def test_only_the_paper_preset_goes_into_the_readme(capsys):

@@ -1,24 +1,19 @@
-"""What is read may be anybody's: nothing in it is executed, nothing floods the memory, no name leads astray, and
-whatever the bytes are, the answer is one sentence.
+"""What is read may be anybody's: nothing floods the memory, no name leads astray, and whatever the bytes are, the
+answer is one sentence.
 """
 
-import ast
 import os
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from mnistmp import figures, files, latent, paths, records
-from mnistmp.errors import InputError
-from mnistmp.latent import file as latent_file
 from stub_runs import PRESET, record, specs_of
 from test_latent import embedding
 
-ROOT = Path(__file__).resolve().parent.parent
+from mnistmp import figures, files, paths, records
+from mnistmp.errors import InputError
+from mnistmp.latent import file as latent_file
 
 
 def bounded(examples):
@@ -32,54 +27,6 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
     monkeypatch.delenv("MNISTMP_PRECISION", raising=False)
     return tmp_path / "results"
-
-
-# ---- nothing that is read is executed ----
-
-SOURCES = sorted(path for folder in ("mnistmp", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-EXECUTING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "jsonpickle"}
-CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.jit.load",
-         "pandas.read_pickle", "pd.read_pickle", "np.fromregex"}  # fmt: skip
-
-
-def executing(source):
-    """What in a source could execute what it reads: line and name."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            found += [(node.lineno, name) for name in names if name.partition(".")[0] in EXECUTING]
-        if not isinstance(node, ast.Call):
-            continue
-        name, keywords = ast.unparse(node.func), {word.arg: word.value for word in node.keywords}
-        closed = isinstance(keywords.get("allow_pickle"), ast.Constant) and keywords["allow_pickle"].value is False
-        shell = "shell" in keywords and getattr(keywords["shell"], "value", True) is not False
-        if name in CALLS or shell or (name in ("np.load", "numpy.load") and not closed):
-            found.append((node.lineno, name))
-    return found
-
-
-def code_of(path):
-    if path.suffix == ".py":
-        return path.read_text(encoding="utf-8")
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    lines = [line for cell in cells for line in cell.splitlines()]
-    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
-
-
-@pytest.mark.parametrize("path", [*SOURCES, *NOTEBOOKS], ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_source_loads_what_can_execute(path):
-    assert executing(code_of(path)) == []
-
-
-@pytest.mark.parametrize(
-    "source",
-    ["import pickle", "from joblib import load", "np.load(path)", "np.load(path, allow_pickle=True)", "torch.load(p)",
-     "eval(text)", "subprocess.run(text, shell=True)", "pd.read_pickle(path)", "import yaml"],
-)  # fmt: skip
-def test_the_search_finds_what_it_looks_for(source):
-    assert len(executing(source)) == 1
 
 
 # ---- nothing floods or stops us ----
@@ -108,15 +55,29 @@ def test_a_damaged_embedding_is_refused_or_is_one(results, data):
     path = latent_file.path_of(PRESET, "standard", "val", 0)
     if not path.exists():
         latent_file.save(embedding(), PRESET)
-    whole = path.read_bytes()
+    whole, damaged = path.read_bytes(), path.with_name("damaged.npz")
     at = data.draw(st.integers(0, len(whole)))
-    damaged = whole[:at] + data.draw(st.binary(max_size=8)) + whole[at + data.draw(st.integers(0, 8)) :]
+    damaged.write_bytes(whole[:at] + data.draw(st.binary(max_size=8)) + whole[at + data.draw(st.integers(0, 8)) :])
     try:
-        found = latent_file._parse(damaged, "title")
-    except latent.LatentError as error:
+        found = latent_file.read(damaged)
+    except InputError as error:
         assert "\n" not in str(error)
     else:
         assert np.isfinite(found.xy).all() and found.labels.max() <= 9
+
+
+@bounded(300)
+@given(data=st.data())
+def test_a_damaged_record_is_refused_or_is_one(data):
+    whole = record(*specs_of("standard")).to_text().encode()
+    at = data.draw(st.integers(0, len(whole)))
+    damaged = whole[:at] + data.draw(st.binary(max_size=8)) + whole[at + data.draw(st.integers(0, 8)) :]
+    try:
+        found = records.RunRecord.from_text(damaged)
+    except records.RecordError as error:
+        assert "\n" not in str(error) and len(str(error)) < 500
+    else:
+        assert records.RunRecord.from_text(found.to_text()) == found
 
 
 # ---- no name leads astray ----
@@ -134,14 +95,13 @@ def test_no_name_leads_out_of_its_folder(results, name, other):
         (results.parent / "figures", lambda: paths.figures(name)),
         (results, lambda: records.record_path(name, other, 0)),
         (results, lambda: records.record_path("paper", name, 0)),
-        (results, lambda: latent_file.path_of("paper", name, other, 0)),
     ):
         try:
             path = place()
         except InputError as error:
             assert "\n" not in str(error)
             continue
-        assert path != folder and path.resolve().is_relative_to(folder.resolve())
+        assert path != folder and path.is_relative_to(folder)
         assert not {"..", ".", "~"} & set(path.relative_to(folder).parts)
 
 
@@ -150,19 +110,6 @@ def test_no_figure_leaves_its_folder(results, name):
     with pytest.raises(InputError, match="the name of a figure is"):
         figures.save(None, name, PRESET)  # before anything is drawn
     assert not (results.parent / "figures").exists()
-
-
-@pytest.mark.parametrize("link", [".", "paper", "paper/runs", "paper/runs/rcl-inf"])
-def test_results_may_lie_behind_a_link(results, tmp_path, link):  # as clusters are set up
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (results / link).parent.mkdir(parents=True, exist_ok=True)
-    (results / link).symlink_to(outside)
-    run = record(*specs_of("rcl-inf"))
-    records.check_writable("paper")
-    path = records.save(run, "paper")
-    assert records.find(run.spec, "paper") == run == records.read(path) and len(records.load("paper")) == 1
-    assert [file.name for file in outside.rglob("*.json")] == ["seed-0.json"]
 
 
 def test_a_record_is_never_written_through_a_link(results, tmp_path):

@@ -214,8 +214,8 @@ def test_a_formula_that_cannot_be_read_and_a_place_that_cannot_be_written(place,
 CHECK = """({
   broken: [...document.images].filter(image => !image.naturalWidth).map(image => image.alt),
   wide: [...document.querySelectorAll("main > *, main img, main pre, main table")]
-    .filter(one => one.getBoundingClientRect().right > screen.width + 0.5).map(one => one.outerHTML.slice(0, 200)),
-  fits: document.documentElement.scrollWidth <= screen.width,
+    .filter(one => one.getBoundingClientRect().right > innerWidth + 0.5).map(one => one.outerHTML.slice(0, 200)),
+  fits: document.documentElement.scrollWidth <= innerWidth,
   formulas: [...document.querySelectorAll("math")].filter(one => !one.getBoundingClientRect().width).length,
   columns: document.querySelector("main").offsetLeft > 200,
 })"""

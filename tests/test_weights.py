@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
+from stub_runs import counted
 
 from mnistmp import figures, paper, records
+from mnistmp.errors import InputError
 from mnistmp.results import weights
-from mnistmp.records import RunRecord
-from mnistmp.results.weights import GRID, WeightError
+from mnistmp.results.weights import GRID
 
 VAL = {0.001: 9990, 0.01: 9980, 0.1: 9900, 1.0: 9600, 5.0: 1000, 10.0: 1000}
 
@@ -20,22 +21,14 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "results"
 
 
-def record(spec, val=None, test=5000, diverged=False):
+def run(spec, val=None, **changes):
     if val is None:
         val = 9980 if spec.method == "standard" else VAL[spec.options["weight"]]
-    history = [
-        {"epoch": i, "val_correct": val - (i != 2), "test_correct": test, "train_loss": 0.1, "terms": {}, "seconds": 1}
-        for i in range(1, (1 if diverged else spec.epochs) + 1)
-    ]
-    return RunRecord(
-        spec=spec, status="diverged" if diverged else "done", history=history, val_total=10_000, test_total=10_000,
-        environment={"device": "synthetic"}, started="2026-01-02T03:04:05Z", seconds=1.0,
-        diverged_epoch=2 if diverged else None,
-    )  # fmt: skip
+    return counted(spec, [val - 1, val], **changes)
 
 
-def grid(change=record, seeds="0,1", name="rcl"):
-    return [change(spec) for spec in weights.specs(name, "paper", seeds)]
+def grid(change=run, name="rcl"):
+    return records.frame(change(spec) for spec in weights.specs(name, "paper", "0,1"))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +41,7 @@ def test_a_method_has_one_row_to_select_its_weight_with(name, row):
 
 @pytest.mark.parametrize("name", ["standard", "dropout", "rsc", "nothing", ""])
 def test_what_has_no_weight_is_refused_with_what_has(name):
-    with pytest.raises(WeightError, match="choose one of dropout-orthogonality, dropout-covariance, jigsaw, .*, rcl"):
+    with pytest.raises(InputError, match="choose one of dropout-orthogonality, dropout-covariance, jigsaw, .*, rcl"):
         weights.weighted_row(name)
 
 
@@ -73,13 +66,13 @@ def test_every_weight_of_a_preset_is_of_the_grid_and_of_a_method(preset):
 
 
 def test_the_largest_weight_that_holds_is_picked():
-    table = weights.table(grid(), paper=1.0)
+    table = weights.table(grid())
     assert tuple(table.columns) == weights.COLUMNS and not any("test" in column for column in table)
     assert tuple(table["weight"]) == GRID and set(table["n"]) == {2}
     assert list(table["collapsed"]) == [False] * 4 + [True] * 2
     assert table["weight"][table["picked"]].tolist() == [1.0] == table["weight"][table["paper"]].tolist()
     assert weights.pick(table) == 1.0 and weights.collapsed_below(table) == []
-    assert table.attrs == {"reference": 99.8, "threshold": 5.0}
+    assert (table.attrs["reference"], table.attrs["threshold"], table.attrs["seeds"]) == (99.8, 5.0, [0, 1])
     assert table["val_mean"][3] == 96.0 and table["val_std"][3] == 0  # the best epoch, the second
 
 
@@ -88,8 +81,8 @@ def test_the_threshold_decides_and_its_edge_holds():
     assert weights.pick(weights.table(found, 3.8)) == 1.0  # exactly 3.8 points below
     assert weights.pick(weights.table(found, 3.79)) == 0.1
     assert weights.pick(weights.table(found, 99)) == 10.0
-    for wrong in (-1, 100, math.nan, math.inf, True, "5"):
-        with pytest.raises(WeightError, match="threshold"):
+    for wrong in (-1, 100, math.nan, math.inf):
+        with pytest.raises(InputError, match="threshold"):
             weights.table(found, wrong)
 
 
@@ -100,10 +93,10 @@ def test_the_default_threshold_accepts_what_the_paper_accepts():
 
 def test_one_seed_that_collapses_or_diverges_is_a_collapse():
     def low(spec):
-        return record(spec, 1000) if spec.options.get("weight") == 1.0 and spec.seed == 1 else record(spec)
+        return run(spec, 1000) if spec.options.get("weight") == 1.0 and spec.seed == 1 else run(spec)
 
     def lost(spec):
-        return record(spec, diverged=spec.options.get("weight") == 1.0 and spec.seed == 1)
+        return run(spec, diverged=spec.options.get("weight") == 1.0 and spec.seed == 1)
 
     assert weights.pick(weights.table(grid(low))) == 0.1
     table = weights.table(grid(lost))
@@ -114,100 +107,57 @@ def test_one_seed_that_collapses_or_diverges_is_a_collapse():
 
 
 def test_the_rule_is_taken_literally_and_says_so():
-    def hole(spec):
-        return record(spec, 1000 if spec.options.get("weight") == 0.01 else None)
-
-    found = grid(hole)
-    table = weights.table(found, paper=1.0)
+    table = weights.table(grid(lambda spec: run(spec, 1000 if spec.options.get("weight") == 0.01 else None)))
     assert weights.pick(table) == 1.0 and weights.collapsed_below(table) == [0.01]
-    text = weights.to_markdown(table, weights.weighted_row("rcl"), found)
-    assert "smaller ones collapse all the same: 0.01" in text
-    text = weights.to_markdown(weights.table(grid()), weights.weighted_row("rcl"), found)
-    assert "and so do all smaller ones" in text
+    assert "smaller ones collapse all the same: 0.01" in weights.to_markdown(table)
+    assert "and so do all smaller ones" in weights.to_markdown(weights.table(grid()))
 
 
 def test_all_collapsed_and_none_collapsed():
-    row = weights.weighted_row("rcl")
-    found = grid(lambda spec: record(spec, None if spec.method == "standard" else 1000))
-    assert weights.pick(weights.table(found)) is None
-    assert "none is picked" in weights.to_markdown(weights.table(found), row, found)
-    found = grid(lambda spec: record(spec, 9990))
-    assert weights.pick(weights.table(found)) == 10.0
-    assert "no upper bound" in weights.to_markdown(weights.table(found), row, found)
+    table = weights.table(grid(lambda spec: run(spec, None if spec.method == "standard" else 1000)))
+    assert weights.pick(table) is None and "none is picked" in weights.to_markdown(table)
+    table = weights.table(grid(lambda spec: run(spec, 9990)))
+    assert weights.pick(table) == 10.0 and "no upper bound" in weights.to_markdown(table)
 
 
 def test_without_standard_training_there_is_nothing_to_compare_with():
-    with pytest.raises(WeightError, match="train the row standard"):
-        weights.table([one for one in grid() if one.spec.method != "standard"])
+    found = grid()
+    with pytest.raises(InputError, match="train the row standard"):
+        weights.table(found[found["method"] != "standard"])
 
 
-def save_all(test=5000):
-    def train(specs, preset, jobs):
-        for spec in specs:
-            records.save(record(spec, test=test), preset)
-        return []
-
-    return train
+def test_test_accuracy_takes_no_part():
+    tables = [weights.table(grid(lambda spec, test=test: run(spec, test=test))) for test in (1, 9999)]
+    assert weights.to_markdown(tables[0]) == weights.to_markdown(tables[1])
 
 
-def test_the_command_trains_picks_and_writes(results, capsys):
-    assert weights.select_weight("rcl", "paper", "0,1", train=save_all()) == 0
-    text = (results / "paper" / "weights" / "rcl.md").read_text(encoding="utf-8")
-    assert text in capsys.readouterr().out
+@pytest.mark.parametrize("name, file", [("rcl", "rcl"), ("rcl-inf", "rcl"), ("rcl-m0.9", "rcl-m0.9")])
+def test_a_row_of_a_method_has_a_file_of_its_own(results, name, file):
+    table = weights.table(grid(name=name))
+    markdown, csv = weights.write(table, "paper")
+    assert (markdown, csv) == tuple(results / "paper" / "weights" / f"{file}.{kind}" for kind in ("md", "csv"))
+    text, lines = markdown.read_text(encoding="utf-8"), csv.read_text().splitlines()
+    assert text == weights.to_markdown(table)
     assert "Picked: 1, the largest weight that holds, and so do all smaller ones; the paper has 1." in text
     assert "| 1 | 2 | 96.00 ± 0.00 | 96.00 | 0 |  | yes | yes |" in text
-    csv = (results / "paper" / "weights" / "rcl.csv").read_text().splitlines()
-    assert csv[0] == "weight,n,val_mean_percent,val_std_percent,val_min_percent,diverged,collapsed,picked,paper"
-    assert csv[4] == "1,2,96,0,96,0,False,True,True" and len(csv) == 7
-    assert (results / "paper" / "runs" / "rcl-inf+weight=5" / "seed-1.json").is_file()
+    assert lines[0] == "weight,n,val_mean_percent,val_std_percent,val_min_percent,diverged,collapsed,picked,paper"
+    assert lines[4] == "1,2,96,0,96,0,False,True,True" and len(lines) == 7
 
 
-def test_test_accuracy_takes_no_part(results, monkeypatch):
-    texts = []
-    for test in (1, 9999):
-        monkeypatch.setenv("MNISTMP_RESULTS", str(results / str(test)))
-        weights.select_weight("rcl", "paper", "0", train=save_all(test))
-        texts.append((results / str(test) / "paper" / "weights" / "rcl.md").read_text(encoding="utf-8"))
-    assert texts[0] == texts[1]
-
-
-def test_a_row_of_a_method_has_a_file_of_its_own(results):
-    weights.select_weight("rcl-m0.9", "paper", "0", train=save_all())
-    weights.select_weight("rcl-inf", "paper", "0", train=save_all())
-    assert sorted(path.name for path in (results / "paper" / "weights").iterdir()) == [
-        "rcl-m0.9.csv", "rcl-m0.9.md", "rcl.csv", "rcl.md"
-    ]  # fmt: skip
-
-
-def test_nothing_is_picked_from_part_of_a_grid(results, capsys):
-    assert weights.select_weight("rcl", "paper", "0", train=lambda *_: ["rcl-inf seed 0: its process was killed"]) == 1
-    assert "7 of 7 trainings are missing" in capsys.readouterr().out
-    assert not (results / "paper" / "weights").exists()
-
-
-def test_seeds_with_part_of_a_grid_are_not_shown_with_whole_ones(results):
-    weights.select_weight("rcl", "paper", "2", train=save_all())
+def test_seeds_with_part_of_a_grid_are_not_shown_with_whole_ones():
+    for spec in weights.specs("rcl", "paper", "2"):
+        records.save(run(spec), "paper")
     for row in ("standard", "rcl-inf"):  # Table 2 has ten seeds of its own rows
-        records.save(record(paper.spec_for(row, 0)), "paper")
+        records.save(run(paper.spec_for(row, 0)), "paper")
     found = weights.recorded("rcl", "paper")
-    assert [one.spec.seed for one in found] == [2] * 7
-    assert weights.summary("rcl", "paper") == (results / "paper" / "weights" / "rcl.md").read_text(encoding="utf-8")
+    assert list(found["seed"]) == [2] * 7
+    assert weights.summary("rcl", "paper") == weights.to_markdown(weights.table(found))
     assert "mnistmp select-weights jigsaw --preset paper" in weights.summary("jigsaw", "paper")
 
 
-def test_bad_input_is_refused_before_any_training():
-    def train(*_):
-        raise AssertionError("it trains")
-
-    for arguments in (("rsc", "paper"), ("rcl", "nowhere"), ("rcl", "paper", "x"), ("rcl", "paper", "0", -1.0)):
-        with pytest.raises(ValueError):
-            weights.select_weight(*arguments, train=train)
-
-
 def test_the_figure_takes_the_runs():
-    found = grid(lambda spec: record(spec, diverged=spec.options.get("weight") == 10.0))
-    runs, table = weights.runs(found), weights.table(found)
-    runs = runs[runs["method"] != "standard"]
+    found = grid(lambda spec: run(spec, diverged=spec.options.get("weight") == 10.0))
+    runs, table = weights.runs(found).dropna(subset="weight"), weights.table(found)
     assert len(runs) == 12 and runs["val_accuracy"].isna().sum() == 2
     below = table.attrs["reference"] - table.attrs["threshold"]
     figures.weight_grid(runs, weights.pick(table), paper=1.0, collapse_below=below)

@@ -4,13 +4,21 @@ Networks are not kept, so a panel needs its training once more. What it shows is
 `results/<preset>/latent/`, and from that the figure is drawn in seconds.
 """
 
-from mnistmp.latent.embedding import compute, embed, embed_planned, outputs
-from mnistmp.latent.file import Embedding, LatentError
+from mnistmp.latent.embedding import TSNE, View, embed, outputs, tsne
+from mnistmp.latent.file import Embedding
 from mnistmp.latent.measures import CLAIMS, claims, measure, numbers
-from mnistmp.latent.panels import NOTEBOOK, PANELS, View, find, load, missing, remarks, seed_of
-from mnistmp.latent.picture import TSNE, tsne
+from mnistmp.latent.panels import (
+    PANELS,
+    compute,
+    embed_planned,
+    load,
+    missing,
+    remarks,
+    save_interactive,
+    seed_of,
+)
 
 __all__ = [
-    "CLAIMS", "Embedding", "LatentError", "NOTEBOOK", "PANELS", "TSNE", "View", "claims", "compute", "embed",
-    "embed_planned", "find", "load", "measure", "missing", "numbers", "outputs", "remarks", "seed_of", "tsne",
+    "CLAIMS", "Embedding", "PANELS", "TSNE", "View", "claims", "compute", "embed", "embed_planned",
+    "load", "measure", "missing", "numbers", "outputs", "remarks", "save_interactive", "seed_of", "tsne",
 ]  # fmt: skip

@@ -1,62 +1,77 @@
-"""Train, look at the features of the network of the best validation epoch, and store what Figure 3 shows of them."""
+"""Train, and look at the features of the network of the best validation epoch: t-SNE and numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from mnistmp import engine, paper, records
-from mnistmp.records.provenance import environment
-from mnistmp.latent import file
-from mnistmp.latent.file import Embedding, LatentError
+from mnistmp import engine
+from mnistmp.engine.splits import Splits
+from mnistmp.latent.file import Embedding
 from mnistmp.latent.measures import measure
-from mnistmp.latent.panels import PANELS, View, missing, seed_of
-from mnistmp.latent.picture import settings, tsne
 from mnistmp.methods import Method
 from mnistmp.records import RunRecord
+from mnistmp.records.provenance import environment
 from mnistmp.selection import select
 from mnistmp.spec import RunSpec
-from mnistmp.engine.splits import Splits
 
 
-def embed_planned(preset: str, seeds: str = "recorded", rows: str = "all", *, progress=print) -> list[Path]:
-    """What a notebook is asked for: `compute` for the first of the seeds; "recorded" computes nothing."""
-    if seeds == "recorded":
-        return []
-    wanted = {row.id for row in paper.trainings(rows)}
-    views = [view for view in PANELS if view.row in wanted]
-    return compute(preset, seed_of(preset, seeds), views, progress=progress)
+@dataclass(frozen=True)
+class View:
+    """A panel of Figure 3: which run's features, of which split."""
+
+    letter: str
+    row: str
+    split: str
+    title: str
 
 
-def compute(
-    preset: str, seed: int | None = None, views: Sequence[View] = PANELS, *, progress: Callable[[str], Any] = print
-) -> list[Path]:
-    """Train and embed what is missing, one panel after the other; the files that were written.
+# t-SNE as scikit-learn has it, every argument written out: the paper gives none, and defaults change
+# with versions (the initialisation and the learning rate did in 1.2).
+TSNE: dict[str, Any] = {
+    "n_components": 2,
+    "perplexity": 30.0,  # about how many neighbours a point looks at; the usual choice
+    "early_exaggeration": 12.0,
+    "learning_rate": "auto",  # N / 48, at least 50: larger clouds take larger steps to unfold
+    "max_iter": 1000,
+    "n_iter_without_progress": 300,
+    "min_grad_norm": 1e-7,
+    "metric": "euclidean",
+    "metric_params": None,
+    "init": "pca",  # keeps what it can of the global layout, and chance out of it
+    "method": "barnes_hut",  # the exact one compares all pairs of points in every step
+    "angle": 0.5,
+    "n_jobs": 1,
+    "verbose": 0,
+}
 
-    A training that had no record gets one.
+# Principal components to keep before t-SNE; None for the features as they are. Of the 67 s that 10,000 digits take
+# (one core, scikit-learn 1.9), 50 components save 9: not worth losing variety within classes.
+PCA = None
 
-    Raises:
-        LatentError, RecordError: a file that cannot be used; nothing is trained then. Or a training
-            that diverged.
+
+def tsne(features: np.ndarray, seed: int, pca: int | None = PCA) -> np.ndarray:
+    """t-SNE of features (N, D) with the settings of `TSNE`: float32 (N, 2).
+
+    On one thread: sums then have one order, and the picture does not depend on the number of cores.
     """
-    written = []
-    for spec, due in missing(preset, seed, views).items():
-        try:
-            record, panels = embed(spec, due)
-        except engine.Diverged as error:
-            if records.find(spec, preset) is None:  # that it diverged is its result
-                records.save(error.record, preset)
-            raise LatentError(str(error)) from None
-        agreement = _compare(record, preset, progress)
-        for panel in panels:
-            panel.about["record"] = agreement
-            written.append(file.save(panel, preset))
-            progress(f"{spec.row} seed {spec.seed} {panel.about['split']}  t-SNE of {len(panel)} digits stored")
-    return written
+    from sklearn.decomposition import PCA as Components  # slow to import, and not needed to draw
+    from sklearn.manifold import TSNE as Embedder
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        if pca is not None:
+            features = Components(pca, svd_solver="randomized", random_state=seed).fit_transform(features)
+        return Embedder(**TSNE, random_state=seed).fit_transform(features).astype(np.float32)
+
+
+def settings(seed: int) -> dict[str, Any]:
+    """All that decides the picture of given features, as JSON values: kept with it and compared."""
+    return {**TSNE, "random_state": seed, "pca": PCA}
 
 
 def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embedding]]:
@@ -67,7 +82,7 @@ def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embeddi
         views: the splits to look at, and their titles.
 
     Raises:
-        training.Diverged: there is no network to look at.
+        engine.Diverged: there is no network to look at.
     """
     device = engine.pick_device()
     record, network = engine.fit_selected(spec, device=device)
@@ -96,22 +111,3 @@ def outputs(network: Method, splits: Splits, split: str) -> tuple[np.ndarray, np
             parts.append((features.flatten(1).float(), labels, network.classifier(features).argmax(1)))
     features, labels, predicted = (torch.cat(column).cpu().numpy() for column in zip(*parts))
     return features, labels.astype(np.uint8), predicted.astype(np.uint8)
-
-
-def _compare(record: RunRecord, preset: str, progress: Callable[[str], Any]) -> str:
-    """Whether the training took the course of the recorded one: "equal", "differs", or "new" if there was none."""
-    recorded = records.find(record.spec, preset)
-    if recorded is None:
-        records.save(record, preset)
-        return "new"
-    counts = [[(e["val_correct"], e["test_correct"]) for e in run.history] for run in (recorded, record)]
-    if counts[0] == counts[1]:
-        return "equal"
-    epoch = next((i for i, (old, new) in enumerate(zip(*counts), 1) if old != new), 1)
-    names = [n for n in ("path", "threads", "code_version") if recorded.environment.get(n) != record.environment.get(n)]
-    why = f"; {' and '.join(names)} differ as well" if names else ""
-    progress(
-        f"{record.spec.row} seed {record.spec.seed}: this training differs from the recorded one from epoch {epoch} "
-        f"on{why}; Figure 3 shows this one, Table 2 that one."
-    )
-    return "differs"

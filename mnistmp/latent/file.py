@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,22 +16,13 @@ from typing import Any
 import numpy as np
 
 from mnistmp import paths
+from mnistmp.errors import InputError
 from mnistmp.figures import Panel
-from mnistmp.files import read_bounded, write_atomically
-from mnistmp.spec import RunSpec, SpecError, content_key
+from mnistmp.files import write_atomically
 
 FORMAT = 1  # of the file; raised when its arrays or fields change
-SIZE_LIMIT = 10_000_000  # bytes, on disk and of each array
-MOST_DIGITS = 100_000
 
-_ARRAYS = {"xy": np.float32, "labels": np.uint8, "predicted": np.uint8, "index": np.uint32, "about": np.uint8}
-_ABOUT = {"key": str, "spec": dict, "row": str, "split": str, "seed": int, "epoch": int, "record": str, "tsne": dict,
-          "environment": dict, "numbers": dict}  # fmt: skip
-_NUMBERS = ("accuracy", "purity", "intra", "inter")
-
-
-class LatentError(ValueError):
-    """A feature space that cannot be made, written or used: one sentence with what to do."""
+_ARRAYS = {"xy": np.float32, "labels": np.uint8, "predicted": np.uint8, "index": np.uint32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,97 +46,46 @@ class Embedding(Panel):
 
 def path_of(preset: str, row: str, split: str, seed: int) -> Path:
     """Where a panel lies."""
-    row, split = paths.plain_name(row, "row"), paths.plain_name(split, "split")
-    return paths.results(preset) / "latent" / f"{row}-{split}-seed-{int(seed)}.npz"
+    return paths.results(preset) / "latent" / f"{row}-{split}-seed-{seed}.npz"
 
 
 def save(embedding: Embedding, preset: str) -> Path:
     """Write a panel so that it is there completely or not at all; return its file.
 
     Raises:
-        LatentError: it cannot be written, or could not be read back.
+        InputError: it cannot be written.
     """
     about = embedding.about
     path = path_of(preset, about["row"], about["split"], about["seed"])
     text = json.dumps({"format": FORMAT, **about}, ensure_ascii=False, allow_nan=False)
-    arrays = {name: np.asarray(getattr(embedding, name), kind) for name, kind in _ARRAYS.items() if name != "about"}
+    arrays = {name: np.asarray(getattr(embedding, name), kind) for name, kind in _ARRAYS.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays, about=np.frombuffer(text.encode(), np.uint8))
     try:
-        _parse(buffer.getvalue(), embedding.title)
         return write_atomically(path, buffer.getvalue())
-    except LatentError as error:
-        raise LatentError(f"{path} is not written: {error}.") from None
     except OSError as error:
         reason = error.strerror or error
-        raise LatentError(f"{path} cannot be written ({reason}); free the place, or set MNISTMP_RESULTS.") from None
+        raise InputError(f"{path} cannot be written ({reason}); free the place, or set MNISTMP_RESULTS.") from None
 
 
 def read(path: Path, title: str = "") -> Embedding | None:
-    """The panel in a file, every value checked; None if there is no file.
+    """The panel in a file; None if there is no file.
 
     Raises:
-        LatentError: one sentence with the file, what is wrong with it and what to do.
+        InputError: one sentence with the file, what is wrong with it and what to do.
     """
     try:
-        content = read_bounded(path, SIZE_LIMIT)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name].astype(kind, casting="no") for name, kind in _ARRAYS.items()}
+            about = json.loads(file["about"].tobytes())
+        if about["format"] != FORMAT:
+            raise ValueError(f"it is of format version {about['format']} instead of {FORMAT}")
+        lengths = {len(array) for array in arrays.values()}
+        if len(lengths) > 1 or not np.isfinite(arrays["xy"]).all() or arrays["labels"].max() > 9:
+            raise ValueError("its arrays do not fit each other")
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise LatentError(f"{path} cannot be read ({error.strerror}); make it readable, or delete it.") from None
-    try:
-        return _parse(content, title)
-    except LatentError as error:
-        raise LatentError(f"{path} is no usable feature space: {error}; delete it and run mnistmp latent.") from None
-
-
-def _parse(content: bytes, title: str) -> Embedding:
-    _need(len(content) <= SIZE_LIMIT, f"it is larger than {SIZE_LIMIT:,} bytes")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # sizes first: a small file can unpack to anything
-            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
-        _need(sorted(sizes) == sorted(_ARRAYS), f"it holds {', '.join(sorted(sizes))[:200] or 'nothing'}")
-        _need(max(sizes.values()) <= SIZE_LIMIT, "an array is too large")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
-        about = json.loads(arrays.pop("about").tobytes(), parse_constant=_refuse)
-    except LatentError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy promise no list of what bad bytes make them raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LatentError(f"it is torn or not of this kind ({reason[:100]})") from None
-    count = len(arrays["labels"]) if arrays["labels"].ndim else 0
-    _need(1 <= count <= MOST_DIGITS, f"it holds {count} digits")
-    for name, array in arrays.items():
-        shape = (count, 2) if name == "xy" else (count,)
-        _need(array.dtype == _ARRAYS[name] and array.shape == shape, f"{name} is {array.dtype} {array.shape}")
-    _need(np.isfinite(arrays["xy"]).all(), "a coordinate is not finite")
-    _need(max(arrays["labels"].max(), arrays["predicted"].max()) <= 9, "a class is above 9")
-    _need((np.diff(arrays["index"].astype(int)) > 0).all(), "its digits are out of order")
-    _check_about(about)
-    return Embedding(title, arrays["xy"], arrays["labels"], arrays["predicted"], arrays["index"], about)
-
-
-def _check_about(about: Any) -> None:
-    _need(type(about) is dict, "its description is not a JSON object")
-    found = about.get("format")
-    _need(found == FORMAT, f"it is of format version {str(found)[:20]} instead of {FORMAT}")
-    for name, kind in _ABOUT.items():
-        _need(type(about.get(name)) is kind, f"the field {name!r} is missing or of the wrong kind")
-    try:
-        dataset = RunSpec.from_json(about["spec"]).dataset
-    except SpecError as error:
-        raise LatentError(f"its spec is invalid ({str(error).rstrip('.')})") from None
-    _need(about["key"] == content_key(about["spec"], dataset), "its key is not that of its spec")
-    for name in _NUMBERS:
-        value = about["numbers"].get(name)
-        _need(type(value) in (int, float) and math.isfinite(value) and value >= 0, f"the number {name!r} is missing")
-
-
-def _refuse(constant: str):
-    raise LatentError(f"its description holds {constant}")
-
-
-def _need(condition: Any, problem: str) -> None:
-    if not condition:
-        raise LatentError(problem)
+    except Exception as error:  # zipfile, zlib, numpy and json promise no list of what bad bytes make them raise
+        reason = str(error).partition("\n")[0][:100] or type(error).__name__
+        raise InputError(f"{path} is no usable feature space: {reason}; delete it and run mnistmp latent.") from None
+    return Embedding(title, **arrays, about=about)

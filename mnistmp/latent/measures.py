@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
 import torch
 
 from mnistmp.latent.file import Embedding
-from mnistmp.latent.panels import PANELS
 from mnistmp.losses.reverse_contrastive import pairwise_l1
 
 MEASURED = 2000  # the first so many digits give the distances; all pairs of 10,000 would be 25 times the work
@@ -48,10 +48,10 @@ def measure(features: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> 
 def numbers(panels: Sequence[Embedding]) -> pd.DataFrame:
     """`measure` of the panels that are there, one row each, by letter; also the ratio of intra to inter."""
     lines = [
-        {"panel": view.letter, "title": panel.title, **{name: panel.about["numbers"][name] for name in
-         ("accuracy", "purity", "intra", "inter")}}
-        for view, panel in zip(PANELS, panels) if len(panel)
-    ]  # fmt: skip
+        {"panel": letter, "title": panel.title, **panel.about["numbers"]}
+        for letter, panel in zip(ascii_lowercase, panels)
+        if panel
+    ]
     table = pd.DataFrame(lines, columns=["panel", "title", "accuracy", "purity", "intra", "inter"]).set_index("panel")
     return table.assign(ratio=table["intra"] / table["inter"])
 

@@ -3,8 +3,18 @@
 from mnistmp.errors import RecordError
 from mnistmp.records.record import Epoch, RunRecord
 from mnistmp.records.store import (
-    COLUMNS, check_writable, find, frame, history, load, read, record_path, recorded, save, status
-)  # fmt: skip
+    COLUMNS,
+    check_writable,
+    find,
+    frame,
+    history,
+    load,
+    read,
+    record_path,
+    recorded,
+    save,
+    status,
+)
 
 __all__ = ["COLUMNS", "Epoch", "RecordError", "RunRecord", "check_writable", "find", "frame", "history", "load", "read",
            "record_path", "recorded", "save", "status"]  # fmt: skip

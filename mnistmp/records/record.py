@@ -73,9 +73,9 @@ class RunRecord:
         for number, epoch in enumerate(self.history, 1):
             if epoch["epoch"] != number:
                 raise ValueError(f"epoch {number} is numbered {epoch['epoch']}")
-            for split, total in (("val", self.val_total), ("test", self.test_total)):
-                if epoch[f"{split}_correct"] > total:
-                    raise ValueError(f"epoch {number} has {split}_correct {epoch[f'{split}_correct']} of {total} digits")
+            for name, total in (("val_correct", self.val_total), ("test_correct", self.test_total)):
+                if epoch[name] > total:
+                    raise ValueError(f"epoch {number} has {name} {epoch[name]} of {total} digits")
         return self
 
     def to_json(self) -> dict[str, Any]:

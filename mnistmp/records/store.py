@@ -235,7 +235,7 @@ def _all(preset: str) -> tuple[dict[Path, RunRecord], dict[Path, str]]:
         for path in _files(runs):
             try:
                 if not _FILE.fullmatch(path.name) or path.parent == runs:
-                    raise RecordError(f"{path} is not named like a record, runs/<row>/seed-<number>.json; move it away.")
+                    raise RecordError(f"{path} is not named like a record, runs/ROW/seed-K.json; move it away.")
                 found[path] = read(path)
             except RecordError as error:
                 problems[path] = str(error)

@@ -41,10 +41,10 @@ def specs(
     names = names if options is None else [name.strip() for name in options.split(",")]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise InputError(f"{unknown[0]!r} is no reading of row {row}; choose from {', '.join(known)}.")
+        raise InputError(f"{unknown[0]!r} is no open option of row {row}; choose from {', '.join(known)}.")
     if not names:
         raise InputError(
-            f"The method of row {row} has no readings of its own; name some of the run with --options: {', '.join(RUN)}."
+            f"The method of row {row} leaves nothing open; name options of the run with --options: {', '.join(RUN)}."
         )
     runs = paper.plan(preset, row, seeds, precision)
     changes = [{name: value} for name in names for value in known[name][1:]]

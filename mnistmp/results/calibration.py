@@ -118,7 +118,8 @@ def scores(measured: pd.DataFrame) -> pd.DataFrame:
         deviations of the five targets, without and with the factor 0.9984: about 5 for the
         authors' own interpretation, infinite where a run diverged, NaN where one is missing; `least` and
         `least_dropped`, the sums of what is there, which more runs can only raise; `best`, the
-        lower of the two scores, by which it is ordered.
+        lower of the two scores, by which it is ordered; `better`, whether both scores are CLEARLY lower than the
+        default's; `open`, whether an incomplete one may still become so: all of them while the default is incomplete.
     """
     squares = measured.assign(score=measured["deviation"] ** 2, score_dropped=measured["deviation_dropped"] ** 2)
     columns = squares.groupby(KEY, sort=False)[["score", "score_dropped"]]
@@ -126,20 +127,10 @@ def scores(measured: pd.DataFrame) -> pd.DataFrame:
     summed = least.where(there).reset_index()
     summed[["least", "least_dropped"]] = least.to_numpy()
     summed["best"] = summed[["score", "score_dropped"]].min(axis=1)
+    limits = summed[["score", "score_dropped"]].loc[in_order(summed).index(DEFAULT)].to_numpy() - CLEARLY
+    summed["better"] = (least.where(there).to_numpy() < limits).all(axis=1)
+    summed["open"] = summed["best"].isna() & ~(least.to_numpy() >= limits).any(axis=1)  # nothing reaches a NaN
     return summed.sort_values("best", kind="stable", ignore_index=True)
-
-
-def clearly_better(scored: pd.DataFrame) -> list[Interpretation]:
-    """Those, best first, whose scores are both CLEARLY lower than the default's."""
-    limits = _limits(scored)
-    return in_order(scored[(scored[["score", "score_dropped"]] < limits).all(axis=1)])
-
-
-def undecided(scored: pd.DataFrame) -> list[Interpretation]:
-    """The incomplete ones that may still become clearly better: all of them while the default is incomplete."""
-    limits = _limits(scored)  # nothing reaches a limit that is not known yet, NaN
-    reached = (scored[["least", "least_dropped"]].to_numpy() >= limits).any(axis=1)
-    return in_order(scored[scored["best"].isna() & ~reached])
 
 
 def in_order(scored: pd.DataFrame) -> list[Interpretation]:
@@ -151,7 +142,7 @@ def summary(seeds: str = SEEDS) -> str:
     """`to_markdown` as far as it is recorded; else how to record it. For notebooks."""
     measured = table(seeds)
     if not measured.attrs["recorded"]:
-        return "The readings are not recorded here; `mnistmp calibrate` trains them."
+        return "Nothing of the calibration is recorded here; `mnistmp calibrate` trains it."
     return to_markdown(measured)
 
 
@@ -159,13 +150,13 @@ def conclusion(measured: pd.DataFrame) -> str:
     """What was asked, how it was decided and what came out, in a few lines. For the README."""
     scored, attrs = scores(measured), measured.attrs
     return (
-        "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or [0,1]), "
-        "or over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the whole "
-        f"batch). The default, {DEFAULT}, was fixed on its text and validation column before any table was made. "
-        f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds {', '.join(map(str, attrs['seeds']))}, scored by "
-        f"how far five *validation* accuracies are from the paper's; {attrs['recorded']} of its {attrs['planned']} "
-        f"trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the same runs after them, "
-        "are in [results/calibration/table.md](results/calibration/table.md)."
+        "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or "
+        "[0,1]), or over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the "
+        f"whole batch). The default, {DEFAULT}, was fixed on its text and validation column before any table was made. "
+        f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds {', '.join(map(str, attrs['seeds']))}, "
+        f"scored by how far five *validation* accuracies are from the paper's; {attrs['recorded']} of its "
+        f"{attrs['planned']} trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the "
+        "same runs after them, are in [results/calibration/table.md](../results/calibration/table.md)."
     )
 
 
@@ -229,12 +220,6 @@ def _line(interpretation: Interpretation, target: str, seeds: tuple[int, ...], f
     }  # fmt: skip
 
 
-def _limits(scored: pd.DataFrame) -> list[float]:
-    # What both scores must be below; NaN while the default's own runs are not complete.
-    default = scored.iloc[in_order(scored).index(DEFAULT)]
-    return [default["score"] - CLEARLY, default["score_dropped"] - CLEARLY]
-
-
 def _rows(measured: pd.DataFrame, scored: pd.DataFrame, split: str, decimals: int) -> list[tuple[str, ...]]:
     # The paper's, then ours in the order of the scores.
     place = 2 * ("val", "test").index(split)
@@ -269,7 +254,7 @@ def _verdict(scored: pd.DataFrame) -> str:
     else:
         place = "fits best" if order[0] == DEFAULT else f"is in place {order.index(DEFAULT) + 1}"
         text = f"The default ({DEFAULT}) {place} of {complete.count(True)} by the lower of its scores"
-    better, open_ = clearly_better(scored), undecided(scored)
+    better, open_ = in_order(scored[scored["better"]]), in_order(scored[scored["open"]])
     clear = f"by more than {CLEARLY:g} in both scores"
     text += f". Clearly better, {clear}: {'; '.join(map(str, better))}." if better else (
         f"; none is clearly better, which would be {clear}.")  # fmt: skip

@@ -89,14 +89,14 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def replace_block(part: str, text: str, path: Path | None = None) -> Path:
-    """Put `text` between `<!-- begin: part -->` and `<!-- end: part -->` of the README or another file.
+    """Put `text` between `<!-- begin: part -->` and `<!-- end: part -->` of the README or a page of docs/.
 
     The file changes only if the text does.
 
     Raises:
         InputError: there is no checkout, or no such pair of markers.
     """
-    path = path or _readme()
+    path = path or _page(part)
     before, old, after = _around(part, path)
     if text.strip() != old.strip():
         write_atomically(path, f"{before}\n{text.strip()}\n{after}")
@@ -105,7 +105,25 @@ def replace_block(part: str, text: str, path: Path | None = None) -> Path:
 
 def block(part: str, path: Path | None = None) -> str:
     """What now stands between the markers of a part."""
-    return _around(part, path or _readme())[1].strip()
+    return _around(part, path or _page(part))[1].strip()
+
+
+def pages() -> list[Path]:
+    """The README and the pages of docs/.
+
+    Raises:
+        InputError: there is no checkout.
+    """
+    root = paths.checkout()
+    if root is None:
+        raise InputError("The README belongs to a checkout of the project; install it with pip install -e from one.")
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def _page(part: str) -> Path:
+    """The page with the markers of a part; the README where none has them."""
+    there = pages()
+    return next((page for page in there if f"<!-- begin: {part} -->" in page.read_text(encoding="utf-8")), there[0])
 
 
 def _around(part: str, path: Path) -> tuple[str, str, str]:
@@ -114,10 +132,3 @@ def _around(part: str, path: Path) -> tuple[str, str, str]:
     if len(pieces) != 3 or not pieces[0].endswith(begin):
         raise InputError(f"{path} needs the markers {begin} and {end}, once each and in this order; put them back.")
     return tuple(pieces)
-
-
-def _readme() -> Path:
-    root = paths.checkout()
-    if root is None:
-        raise InputError("The README belongs to a checkout of the project; install it with pip install -e from one.")
-    return root / "README.md"

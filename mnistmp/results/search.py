@@ -46,7 +46,9 @@ CANDIDATES += tuple(
         "condition": ("map", "coordinate", "batch"), "negative": ("second", "random", "subset", "farthest", "mean"),
         "mining": ("euclidean",),
     }.items() for value in values
-) + tuple({"positive": choice, "scaling": "coordinate", "negative": choice} for choice in ("random", "mean"))  # fmt: skip
+) + tuple(
+    {"positive": choice, "scaling": "coordinate", "negative": choice} for choice in ("random", "mean")
+)  # fmt: skip
 # Added after stage 1, too: the closest positive is compared, another is pushed from.
 CANDIDATES += tuple(
     {"positive": positive, "scaling": "coordinate", "condition": "closest"}

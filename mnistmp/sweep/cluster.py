@@ -1,6 +1,6 @@
 """Units on a cluster: through a dask scheduler, over a results folder that all machines share.
 
-A dask worker begins each unit as the same process that a sweep begins next door (`run.attempt`).
+A dask worker begins each unit as the same process that a sweep begins next door (`process.attempt`).
 What counts is what lies in the results folder, never what dask says, so that a cluster, single
 machines and parts (`--shard`) may work on one folder, one after the other or at once.
 
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 from mnistmp.errors import InputError
 from mnistmp.files import write_atomically
 from mnistmp.records import provenance
-from mnistmp.sweep import run
-from mnistmp.sweep.run import Outcome
+from mnistmp.sweep import process
+from mnistmp.sweep.process import Outcome
 from mnistmp.sweep.unit import Unit
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ class Dask:
 
         def everywhere():
             self._pool.shutdown(wait=False)
-            self.client.run(run.stop, sweep, on_error="ignore")
+            self.client.run(process.stop, sweep, on_error="ignore")
 
         # A worker that hangs must not hold up the user's Ctrl-C; one that is gone has nothing left to end.
-        _within(run.GRACE + 10, everywhere)
+        _within(process.GRACE + 10, everywhere)
 
     def close(self) -> None:
         if self._mark:

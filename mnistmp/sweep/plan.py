@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -170,27 +170,33 @@ def _most_per_unit(specs: Sequence[RunSpec]) -> int:
     return 6 if all(spec.dataset == "digits" for spec in specs) else 1
 
 
-def _blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
-    # Specs in blocks of some rows x some seeds, of about `size` at most.
+def _blocks(specs: Sequence[RunSpec], size: int) -> Iterator[list[RunSpec]]:
+    # Specs in blocks of some rows x some seeds, of `size` at most and about equal.
     by_seed: dict[int, list[RunSpec]] = {}
     for spec in specs:
         by_seed.setdefault(spec.seed, []).append(spec)
-    blocks: list[list[RunSpec]] = []
-    rows_before: list[str] = []
-    for seed in sorted(by_seed):
-        of_seed = by_seed[seed]
-        rows = [spec.row for spec in of_seed]
-        if rows == rows_before and len(blocks[-1]) + len(rows) <= size:
-            blocks[-1] += of_seed
-            continue
-        number = -(-len(rows) // size)
-        blocks += [of_seed[len(rows) * part // number : len(rows) * (part + 1) // number] for part in range(number)]
-        rows_before = rows if number == 1 else []
-    return blocks
+    same_rows: dict[tuple[str, ...], list[list[RunSpec]]] = {}
+    for of_seed in by_seed.values():
+        same_rows.setdefault(tuple(spec.row for spec in of_seed), []).append(of_seed)
+    for rows, seeds in same_rows.items():
+        if len(rows) > size:
+            for of_seed in seeds:
+                yield from _parts(of_seed, size)
+        else:
+            for some in _parts(seeds, size // len(rows)):
+                yield [spec for of_seed in some for spec in of_seed]
+
+
+def _parts(items: list, size: int) -> Iterator[list]:
+    number = -(-len(items) // size)
+    return (items[len(items) * part // number : len(items) * (part + 1) // number] for part in range(number))
 
 
 def _unit(notebook: str, specs: Sequence[RunSpec], preset: str, folder: Path | None) -> Unit:
-    rows, seeds = list(dict.fromkeys(spec.row for spec in specs)), [str(seed) for seed in sorted({s.seed for s in specs})]
+    rows, seeds = (
+        list(dict.fromkeys(spec.row for spec in specs)),
+        [str(seed) for seed in sorted({s.seed for s in specs})],
+    )
     shown = ", ".join(rows) if len(rows) <= 3 else f"{rows[0]} and {len(rows) - 1} more"
     return Unit(
         label=f"{notebook[:2]} {shown} {'seed' if len(seeds) == 1 else 'seeds'} {','.join(seeds)}".strip(),

@@ -91,7 +91,7 @@ def _attempt(unit: Unit, sweep: str, variables: Mapping[str, str], parent: Path)
         if code != NOT_STARTED or start == STARTS:
             return _reason(folder, code), unit.output(folder)
         _remove(folder)
-        time.sleep(random.uniform(0.2, 1.0))  # not all at once again
+        time.sleep(random.uniform(0.2, 1.0))  # noqa: S311  (not all at once again)
     raise AssertionError("unreachable")
 
 
@@ -113,7 +113,7 @@ def _remove(folder: Path) -> None:
 
 
 def _process(unit: Unit, folder: Path, sweep: str, variables: Mapping[str, str]) -> int:
-    unit.write(folder)
+    unit.write(folder, Path(variables["MNISTMP_RESULTS"]))
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
     with open(folder / "log.txt", "wb") as log:
         with _lock:
@@ -179,6 +179,6 @@ def worker_environment() -> dict[str, str]:
     on the number of cores. glibc's allocator keeps what it has instead of returning it to the system after each
     step (page faults cost a tenth of the time), and asks for huge pages. Other systems ignore these.
     """
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     malloc = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
     return {**threads, "GLIBC_TUNABLES": malloc}

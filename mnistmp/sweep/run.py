@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
-import signal
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -135,7 +133,8 @@ def show(
     print(f"Executing {len(due)} of {len(units)} notebooks to show what is recorded.", flush=True)
     marks = notebooks.fingerprints(due, preset)
     outcomes = run_units(due, jobs or default_jobs(), executor=executor)
-    notebooks.remember({o.unit.label: marks[o.unit.label] for o in outcomes if not o.problem}, preset)
+    with contextlib.suppress(OSError):  # what cannot be noted will be executed again
+        notebooks.remember({o.unit.label: marks[o.unit.label] for o in outcomes if not o.problem}, preset)
     return outcomes
 
 
@@ -189,16 +188,14 @@ def run_units(
                 outcome, accuracies = _settle(running.pop(future), future, getattr(executor, "patience", 0.0))
                 outcomes.append(outcome)
                 progress.finished(outcome, accuracies)
-        except BaseException:
-            with _no_second_interrupt():
-                getattr(executor, "stop", process.stop)(sweep)
-                for future in running:
-                    future.cancel()
-                if executor is None:
-                    pool.shutdown()
+        except BaseException:  # Ctrl-C again does no harm: without us, the processes end by themselves
+            getattr(executor, "stop", process.stop)(sweep)
+            for future in running:
+                future.cancel()
             raise
-    if executor is None:
-        pool.shutdown()
+        finally:
+            if executor is None:
+                pool.shutdown()
     return outcomes
 
 
@@ -301,19 +298,6 @@ def _path(unit: Unit, spec) -> Path:
 
 def _weight(unit: Unit) -> int:
     return max(len(unit.specs), 1)
-
-
-@contextmanager
-def _no_second_interrupt() -> Iterator[None]:
-    # An impatient second Ctrl-C must not leave processes behind; ending them takes seconds at most.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _recorded_elsewhere(spec: RunSpec, sources: Iterable[str]) -> records.RunRecord | None:

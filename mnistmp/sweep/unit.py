@@ -60,11 +60,13 @@ class Unit:
         executed = folder / Path(self.notebook).name
         return executed if self.notebook and executed.is_file() else folder / "log.txt"
 
-    def write(self, folder: Path) -> None:
-        """Leave in the folder what `main` needs, as plain JSON."""
-        from mnistmp import records
+    def write(self, folder: Path, results: Path) -> None:
+        """Leave in the folder what `main` needs, as plain JSON; `results` is where records will lie."""
+        from mnistmp import paths, records
 
-        expected = [str(records.record_path(self.preset, spec.row, spec.seed)) for spec in self.specs]
+        here = (records.record_path(self.preset, spec.row, spec.seed) for spec in self.specs)
+        # On a worker of a cluster, results may lie elsewhere than its own variables say.
+        expected = [str(results / path.relative_to(paths.results())) for path in here]
         values = {**vars(self), "specs": [spec.to_json() for spec in self.specs], "expected": expected}
         (folder / "unit.json").write_text(json.dumps(values), encoding="utf-8")
 

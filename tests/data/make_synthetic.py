@@ -1,4 +1,4 @@
-"""Writes the invented records that test_report.py makes a table of; run it after a change of their format.
+"""Writes the invented records that test_table2.py makes a table of; run it after a change of their format.
 
     python tests/data/make_synthetic.py
 

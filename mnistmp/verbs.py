@@ -1,0 +1,350 @@
+"""What each verb of the `mnistmp` command does.
+
+A verb takes the parsed arguments and returns the exit code. Nothing slow is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mnistmp.spec import RunSpec
+    from mnistmp.sweep.process import Outcome
+    from mnistmp.sweep.run import Sweep
+
+VERBS: dict[
+    str, tuple[str, tuple[str, ...], Callable[[argparse.Namespace], int]]
+] = {}  # name -> help, options, function
+
+RUNS = ("--preset", "--results", "--rows", "--seeds", "--precision")
+WORK = (*RUNS, "--jobs", "--shard", "--executor", "--scheduler", "--dry-run")
+STUDY = ("--preset", "--results", "--seeds", "--precision", "--jobs", "--dry-run")
+
+
+def verb(help: str, *options: str) -> Callable[[Callable[[argparse.Namespace], int]], Callable]:
+    """Make a verb of a function: what `mnistmp --help` says of it, and which of `cli.OPTIONS` it takes."""
+
+    def register(function: Callable[[argparse.Namespace], int]) -> Callable:
+        VERBS[function.__name__.replace("_", "-")] = help, options, function
+        return function
+
+    return register
+
+
+@verb("train what is missing by notebooks, then make figures and tables", *WORK)
+def reproduce(args: argparse.Namespace) -> int:
+    from mnistmp import paths
+    from mnistmp.errors import InputError
+    from mnistmp.sweep import cluster, notebooks, plan, run
+
+    folder = paths.notebooks()
+    with cluster.connected(args.executor, args.scheduler) as executor:
+        specs = _specs(args)
+        notebooks.find(folder)
+        figure3 = [] if args.shard else _figure3(specs, args.preset, folder)
+        sweep = run.Sweep(specs, args.preset, jobs=args.jobs, executor=executor, folder=folder, figure3=figure3)
+        # Networks are not kept: what is recorded and not embedded is trained once more.
+        again = [spec for spec in figure3 if spec not in sweep.todo]
+        once_more = plan.train_units(again, args.preset, sweep.jobs, folder, figure3)
+        if args.dry_run:
+            print(sweep.forecast(*(f"{unit.label}  once more for Figure 3, then t-SNE" for unit in once_more)))
+            return 0
+        outcomes = sweep.train()
+        if args.shard:
+            code = sweep.close(outcomes)
+            rest = "without --shard the same command makes notebooks, figures and tables"
+            print(f"This was a part; {rest} of {args.preset}.")
+            return code
+        problems = []
+        for what, step in (
+            ("Figure 3 could not be prepared", lambda: outcomes.extend(sweep.carry_out(once_more))),
+            (
+                "The notebooks could not be executed",
+                lambda: outcomes.extend(run.show(args.preset, args.rows, args.jobs, executor=executor)),
+            ),
+            ("The table could not be written", lambda: _table(args.preset)),
+        ):
+            try:
+                step()
+            except (OSError, InputError) as error:  # after hours of work: say it, go on, and say where the rest is
+                problems.append(f"{what}: {str(error).splitlines()[0]}")
+        print(f"Figures:    {paths.shown(paths.figures(args.preset))}")
+        print(f"Notebooks:  {paths.shown(paths.results(args.preset) / 'notebooks')}")
+        code = sweep.close(outcomes)
+        print("".join(f"{problem}\n" for problem in problems), end="")
+        return 1 if problems else code
+
+
+@verb("train what is missing without notebooks; needs no Jupyter", *WORK)
+def run(args: argparse.Namespace) -> int:
+    from mnistmp.sweep import cluster
+    from mnistmp.sweep.run import Sweep
+
+    with cluster.connected(args.executor, args.scheduler) as executor:
+        return _train(Sweep(_specs(args), args.preset, jobs=args.jobs, executor=executor), args)
+
+
+@verb("how many runs are recorded, missing or broken", *RUNS)
+def status(args: argparse.Namespace) -> int:
+    from mnistmp import records
+
+    # Unlike the other verbs this one goes on where a record is broken: it is how one finds out.
+    specs = _specs(args)
+    status = records.status(args.preset, specs)
+    done = status["done"].sum() + status["diverged"].sum()
+    diverged = f", of which {status['diverged'].sum()} diverged" if status["diverged"].any() else ""
+    print(status[["row", "planned", "done", "missing", "diverged", "broken"]].to_string(index=False))
+    print(f"{args.preset}: {done} of {len(specs)} done{diverged}.")
+    for problem in status.attrs["problems"]:
+        print(f"mnistmp: {problem}", file=sys.stderr)
+    return 1 if status.attrs["problems"] else 0
+
+
+@verb("print Table 2 from the records and write its files", "--preset", "--results", "--readme")
+def table(args: argparse.Namespace) -> int:
+    from mnistmp import paper, paths
+    from mnistmp.errors import InputError
+    from mnistmp.results import markdown
+
+    if args.readme and args.preset != "paper":
+        raise InputError(f"The README shows the paper preset, not {args.preset}; add --preset paper.")
+    shown = _table(paper.preset(args.preset).name)
+    if args.readme:
+        written = dict.fromkeys(markdown.replace_block(name, text) for name, text in shown.items())
+        print(f"Pages:      {', '.join(map(paths.shown, written))}")
+    return 0
+
+
+@verb("draw the figures from the records, by executing the notebooks", "--preset", "--results", "--rows", "--jobs")
+def figures(args: argparse.Namespace) -> int:
+    from mnistmp import paper, paths
+    from mnistmp.sweep import run
+
+    outcomes = run.show(paper.preset(args.preset).name, args.rows, args.jobs, again=True)
+    print(f"Figures:    {paths.figures(args.preset)}")
+    return _failed(outcomes)
+
+
+@verb("execute the committed notebooks in place and clean them", "names", "--jobs")
+def notebooks(args: argparse.Namespace) -> int:
+    from mnistmp import paths
+    from mnistmp.sweep import plan, run
+
+    return _failed(run.run_units(plan.own_units(paths.notebooks(), args.names), args.jobs or run.default_jobs()))
+
+
+@verb("make a website of the executed notebooks, to open from disk", "--preset", "--results", "--out")
+def report(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from mnistmp import paths, site
+
+    folder = Path(args.out).expanduser().absolute() if args.out else (paths.checkout() or Path.cwd()) / "site"
+    written = site.build(args.preset, folder)
+    print(f"Report:     {written[0]} ({sum(path.suffix == '.html' for path in written)} pages; open it in a browser)")
+    return 0
+
+
+@verb(
+    "train and embed what Figure 3 still lacks; reproduce does so too",
+    *("--preset", "--results", "--seed", "--precision", "--jobs"),
+)
+def latent(args: argparse.Namespace) -> int:
+    from mnistmp import latent, paper, paths, records
+    from mnistmp.sweep import notebooks, plan, run
+
+    preset, folder = paper.preset(args.preset).name, paths.notebooks()
+    seed = latent.seed_of(preset, args.seed)
+    notebooks.find(folder, [plan.FIGURE3])
+    due = list(latent.missing(preset, seed, precision=args.precision))
+    records.check_writable(preset)
+    jobs = args.jobs or run.default_jobs()
+    precision = due[0].precision if due else None
+    outcomes = run.run_units(plan.train_units(due, preset, jobs, folder, due), jobs, precision=precision)
+    panels = latent.load(preset, seed)
+    for remark in latent.remarks(panels, preset):
+        print(remark)
+    stored = sum(map(bool, panels))
+    print(f"{stored} of {len(panels)} panels of Figure 3 are stored in {paths.results(preset) / 'latent'}.")
+    return _failed(outcomes)
+
+
+@verb("a method's largest weight that keeps validation up", "method", *STUDY, "--threshold")
+def select_weights(args: argparse.Namespace) -> int:
+    from mnistmp import paper, records
+    from mnistmp.results import weights
+    from mnistmp.sweep.run import Sweep
+
+    threshold = weights.THRESHOLD if args.threshold is None else args.threshold
+    weights.check_threshold(threshold)
+    specs = weights.specs(args.method, args.preset, args.seeds, paper.precision(args.preset, args.precision))
+    code = _train(Sweep(specs, args.preset, jobs=args.jobs), args)
+    if code == 0 and not args.dry_run:  # the rule needs all of the grid
+        grid = weights.table(records.recorded(specs, args.preset), threshold)
+        _show(weights.to_markdown(grid), weights.write(grid, args.preset))
+    return code
+
+
+@verb("a row under other interpretations of the paper, one at a time", "row", *STUDY, "--options")
+def ablate(args: argparse.Namespace) -> int:
+    from mnistmp import paper
+    from mnistmp.results import ablation, calibration
+    from mnistmp.sweep.run import Sweep
+
+    precision = paper.precision(args.preset, args.precision)
+    specs = ablation.specs(args.row, args.preset, args.seeds, args.options, precision)
+    code = _train(Sweep(specs, args.preset, jobs=args.jobs, sources=[calibration.PRESET]), args)
+    if not args.dry_run:
+        lines = ablation.table(args.preset)
+        _show(ablation.to_markdown(lines, args.preset), ablation.write(lines, args.preset))
+    return code
+
+
+@verb(
+    "which interpretations of the paper fit its validation column",
+    *("--results", "--seeds", "--recorded", "--readme", "--jobs", "--dry-run"),
+)
+def calibrate(args: argparse.Namespace) -> int:
+    from mnistmp.results import calibration, markdown
+    from mnistmp.sweep.run import Sweep
+
+    seeds = args.seeds or calibration.SEEDS
+    sweep = Sweep(calibration.specs(seeds), calibration.PRESET, jobs=args.jobs, sources=["paper"])
+    code = 0 if args.recorded and not args.dry_run else _train(sweep, args)
+    if not args.dry_run:
+        measured = calibration.table(seeds)
+        _show(calibration.to_markdown(measured), calibration.write(measured))
+        if args.readme:
+            print(f"Page:       {markdown.replace_block('calibration', calibration.conclusion(measured))}")
+    return code
+
+
+@verb(
+    "which positive and scaling fit RCL's validation column, in stages",
+    *("--results", "--stage", "--jobs", "--dry-run"),
+)
+def search(args: argparse.Namespace) -> int:
+    from mnistmp.results import search
+    from mnistmp.sweep.run import Sweep
+
+    for number in range(1, (args.stage or len(search.STAGES)) + 1):
+        runs = search.recorded()
+        print(f"Stage {number}: {len(search.entrants(number, runs))} candidates.", flush=True)
+        todo = [spec for spec in search.specs(number, runs) if (spec.row, spec.seed) not in runs]
+        if todo:
+            code = _train(Sweep(todo, search.PRESET, jobs=args.jobs), args)
+            if code or args.dry_run:
+                return code
+    runs = search.recorded()
+    _show(search.to_markdown(runs), search.write(runs))
+    return 0
+
+
+@verb("say whether this machine can run it, and what to do where not", "--results", "--json")
+def doctor(args: argparse.Namespace) -> int:
+    from mnistmp import doctor
+
+    return doctor.doctor(args.json)
+
+
+@verb("find MNIST, or download it, and verify every byte", "--check")
+def data(args: argparse.Namespace) -> int:
+    from mnistmp import data
+
+    digits = data.load("mnist", download=not args.check)
+    images = len(digits.train_images) + len(digits.test_images)
+    print(f"MNIST is complete and verified: {images:,} digits in {data.data_root() / 'MNIST' / 'raw'}")
+    return 0
+
+
+# ---- what verbs share ----
+
+
+def _specs(args: argparse.Namespace) -> list[RunSpec]:
+    from mnistmp import paper
+
+    specs = paper.plan(args.preset, args.rows, args.seeds, paper.precision(args.preset, args.precision))
+    if getattr(args, "shard", None) is None:
+        return specs
+    from mnistmp.sweep import plan
+
+    return plan.shard(specs, args.shard)
+
+
+def _train(sweep: Sweep, args: argparse.Namespace) -> int:
+    if args.dry_run:
+        print(sweep.forecast())
+        return 0
+    return sweep.close(sweep.train())
+
+
+def _figure3(specs: list[RunSpec], preset: str, folder: Path) -> list[RunSpec]:
+    """What Figure 3 lacks, if all that it shows is among the runs asked for."""
+    from mnistmp import latent, paper
+    from mnistmp.sweep import plan
+
+    seed = paper.preset(preset).seeds[0]
+    shown = {(view.row, seed) for view in latent.PANELS}
+    if not (folder / f"{plan.FIGURE3}.ipynb").is_file() or not shown <= {(spec.row, spec.seed) for spec in specs}:
+        return []
+    return list(latent.missing(preset, seed, precision=specs[0].precision))
+
+
+def _table(preset: str) -> dict[str, str]:
+    """Print Table 2, write it with the paper's claims and with other interpretations of rows, and say where.
+
+    Returns:
+        What the README and docs/ show of them, as Markdown: "findings", "table2", "claims" and "readings".
+
+    Raises:
+        InputError: the preset has no record.
+    """
+    from mnistmp import paper, paths, records
+    from mnistmp.errors import InputError
+    from mnistmp.results import ablation, claims, findings, table2
+
+    found = records.load(preset)
+    if found.empty:
+        others = [name for name in paper.PRESETS if (paths.results(name) / "runs").is_dir() and name != preset]
+        instead = f", or choose --preset {' or '.join(others)}" if others else ""
+        raise InputError(f"Preset {preset} has no records yet; run mnistmp reproduce --preset {preset}{instead}.")
+    lines, comparisons, interpretations = table2.table2(found), claims.compare(found), ablation.table(preset, found)
+    text = table2.to_markdown(lines, preset)
+    print("\n" + _aligned(text))
+    for what, files in (
+        ("Table:", table2.write(lines, preset).values()),
+        ("Claims:", claims.write(comparisons, preset)),
+        ("Readings:", ablation.write(interpretations, preset) if len(interpretations) else ()),
+    ):
+        if files:
+            print(f"{what:11} {', '.join(map(paths.shown, files))}")
+    conclusions = ablation.conclusions(interpretations)
+    pages = {"table2": text, "claims": claims.to_markdown(comparisons), "readings": conclusions}
+    return {"findings": findings.findings(lines, interpretations), **pages} if preset == "paper" else pages
+
+
+def _show(text: str, files: list[Path]) -> None:
+    print(f"\n{text}\nTable:      {', '.join(map(str, files))}")
+
+
+def _failed(outcomes: Sequence[Outcome]) -> int:
+    return 1 if any(outcome.problem for outcome in outcomes) else 0
+
+
+def _aligned(markdown: str) -> str:
+    """Markdown with its tables' columns as wide in every line, for a terminal."""
+    lines = [line.strip("|").split("|") if line.startswith("|") else line for line in markdown.splitlines()]
+    tables = [cells for cells in lines if isinstance(cells, list)]
+    widths = [max(len(cell.strip()) for cell in column) for column in zip(*tables)]
+    shown = []
+    for line in lines:
+        if isinstance(line, str):
+            shown.append(line)
+        elif set("".join(line)) - set("-: "):  # not the rule below the head
+            shown.append("  ".join(cell.strip().ljust(width) for cell, width in zip(line, widths)).rstrip())
+    return "\n".join(shown)
