@@ -162,7 +162,7 @@ def main() -> None:
         parser.error("--steps and --repeats must be 1 or more.")
 
     cuda = options.device.startswith("cuda")
-    native, compiled = engine.native_bfloat16(options.device), kernels.available()
+    native, compiled = engine.native_bfloat16(options.device), kernels.in_use() == "numba"
     cores = 1 if cuda else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     machine = {"device": device_name(options.device), "cores": cores, "load before": _load(), "compiled": compiled,
                "python": platform.python_version(), "torch": torch.__version__}  # fmt: skip

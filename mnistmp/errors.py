@@ -21,8 +21,13 @@ class RecordError(InputError):
 
 
 def sentence(error: ValidationError) -> str:
-    """The first of pydantic's errors as "field: what is wrong", without its addresses and types."""
+    """The first of pydantic's errors in one sentence: which field, what it is, what it should be."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    what = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
+    where, what, kind = ".".join(map(str, first["loc"])), first["msg"], first["type"]
+    if kind == "value_error":  # a validator's own words
+        return what.removeprefix("Value error, ")
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"there is no field {where!r}."
+    if kind.startswith("missing"):
+        return f"the field {where!r} is missing."
+    return f"{where} is {first['input']!r:.60}; {what.replace('Input', 'it', 1)}."

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mnistmp.errors import InputError
-from mnistmp.spec import PROTOCOL_VERSION, RunSpec, SpecError
+from mnistmp.spec import PROTOCOL_VERSION, RunSpec
 
-__all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "SpecError", "TABLE2",
+__all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "TABLE2",
            "parse_seeds", "plan", "preset", "row", "spec_for", "trainings"]  # fmt: skip
 
 _MOST_SEEDS = 100_000

@@ -8,8 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnistmp import engine, paper
 from mnistmp.engine import cuda_graph
-from mnistmp.fast import kernels
+from mnistmp.engine.optimizer import SGD
+from mnistmp.engine.seeding import generator
 from mnistmp.engine.splits import Splits
+from mnistmp.fast import kernels
 
 CPU = torch.device("cpu")
 BY_METHOD = {paper.row(row.id).method: row.id for row in paper.trainings("all")}
@@ -35,12 +37,12 @@ def rehearse(step, generator):
 def parts(row, precision="bfloat16", batch_size=96, **options):
     spec = paper.spec_for(row, 0, "digits", precision, batch_size=batch_size, **options)
     splits, method = Splits(spec, CPU), engine.build(spec, CPU)
-    return method, engine.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay), splits
+    return method, SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay), splits
 
 
 def some_batches(splits):
     """The first two and the last, smaller one of an epoch."""
-    order = list(splits.train_order(engine.generator(0, "order")))
+    order = list(splits.train_order(generator(0, "order")))
     assert splits.batch_sizes() == [len(order[0]), len(order[-1])] and len(order[-1]) < len(order[0])
     return [order[0], order[1], order[-1]]
 

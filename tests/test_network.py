@@ -92,5 +92,3 @@ def test_glorot_and_he_initialization(scheme):
             limit = (6 / (area * fan)) ** 0.5
             assert 0.98 * limit < layer.weight.abs().max() <= limit or layer.weight.numel() < 1000
             assert layer.bias.abs().max() == 0
-    with pytest.raises(ValueError, match="initialization is 'zeros'; choose one of pytorch, glorot, he"):
-        initialize(network, "zeros")

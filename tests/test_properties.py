@@ -9,7 +9,7 @@ import math
 import re
 import string
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import nbformat
 import papermill.parameterize
@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from mnistmp import cli, engine, methods, paper, paths, records
 from mnistmp.sweep import plan, run
-from mnistmp.methods.base import _options
 from mnistmp.records import RecordError, RunRecord
-from mnistmp.spec import _CHOICES, RunSpec, SpecError
+from mnistmp.errors import InputError
+from mnistmp.spec import RunSpec
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import PARAMETERS
 
@@ -53,10 +53,10 @@ def options(draw):
     """A method and some of its options, at any value they can take."""
     method = draw(st.sampled_from([*sorted(methods.METHODS), "rcl", "rcl", "rcl"]))  # the one with an infinity
     given = {}
-    for name, (default, hint) in _options(methods.METHODS[method]).items():
+    named = methods.choices(methods.METHODS[method])
+    for name, default in methods.default_options(methods.METHODS[method]).items():
         if draw(st.booleans()):
-            values = {bool: st.booleans(), int: st.integers(0, 10**6), float: NUMBERS}.get(hint)
-            values = values if values is not None else st.sampled_from(get_args(hint))
+            values = st.sampled_from(named[name]) if name in named else NUMBERS
             if default == math.inf:
                 values |= st.sampled_from([math.inf, "inf"])
             given[name] = draw(values)
@@ -66,9 +66,10 @@ def options(draw):
 @st.composite
 def fields(draw):
     """Arguments of a RunSpec that can be trained."""
-    drawn = {name: draw(st.sampled_from(choices)) for name, choices in _CHOICES.items()}
+    hints = get_type_hints(RunSpec)
+    drawn = {name: draw(st.sampled_from(get_args(hint))) for name, hint in hints.items() if get_origin(hint) is Literal}
     drawn.update(draw(options()), row=draw(ROWS), seed=draw(st.integers(0, 2**31 - 1)), epochs=draw(st.integers(1, 6)),
-                 batch_size=draw(st.integers(2, 10_000)), image_size=draw(st.sampled_from([28, 32])),
+                 batch_size=draw(st.integers(2, 10_000)),
                  learning_rate=draw(st.floats(0, 99)), momentum=draw(st.floats(0, 1, exclude_max=True)),
                  weight_decay=draw(st.floats(0, 99)))  # fmt: skip
     return drawn
@@ -166,7 +167,7 @@ def test_a_record_is_read_as_it_was_written(given, data):
 def test_a_run_is_refused_in_one_sentence_or_is_complete(given, name, value):
     try:
         spec = RunSpec(**{**given, name: value})
-    except SpecError as error:
+    except InputError as error:
         assert one_sentence(str(error))
     else:
         assert RunSpec.from_json(json.loads(json.dumps(spec.to_json(), allow_nan=False))) == spec
@@ -178,7 +179,7 @@ def test_a_run_is_refused_in_one_sentence_or_is_complete(given, name, value):
 def test_options_are_refused_in_one_sentence_or_are_complete(method, options):
     try:
         spec = RunSpec(row="mine", method=method, options=options)
-    except SpecError as error:
+    except InputError as error:
         assert one_sentence(str(error))
     else:
         assert RunSpec.from_json(json.loads(json.dumps(spec.to_json(), allow_nan=False))) == spec
@@ -187,7 +188,7 @@ def test_options_are_refused_in_one_sentence_or_are_complete(method, options):
 @bounded(200)
 @given(ANYTHING | st.dictionaries(st.sampled_from([*RunSpec.__dataclass_fields__]), ANYTHING))
 def test_no_json_value_is_taken_for_a_run(values):
-    with pytest.raises(SpecError) as error:
+    with pytest.raises(InputError) as error:
         RunSpec.from_json(values)
     assert one_sentence(str(error.value))
 

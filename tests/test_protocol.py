@@ -10,7 +10,7 @@ from stub_runs import record
 
 from mnistmp import paper, records
 from mnistmp.errors import InputError
-from mnistmp.paper import PRESETS, TABLE2, RunSpec, SpecError, parse_seeds, plan, row, spec_for, trainings
+from mnistmp.paper import PRESETS, TABLE2, RunSpec, parse_seeds, plan, row, spec_for, trainings
 
 # Typed from the paper's Table 2: validation mean and deviation, test mean and deviation.
 PAPER = """
@@ -199,7 +199,7 @@ def test_changes_make_an_ablation(monkeypatch):
     assert spec_for("rcl-inf", 1, "quick").options["weight"] == 0.25
     # A weight that is asked for goes before the preset's: weight selection depends on it.
     assert spec_for("rcl-inf", 1, "quick", options={"weight": 5.0}).options["weight"] == 5.0
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(InputError, match="there is no field 'colour'."):
         spec_for("rcl-inf", 1, colour="red")
 
 
@@ -249,10 +249,9 @@ def test_spec_is_complete_frozen_and_hashable():
     assert (
         len({spec, RunSpec(row="mine", method="rcl", options={"margin": 0.5}), dataclasses.replace(spec, seed=1)}) == 2
     )
-    with pytest.raises(TypeError, match="sed"):
-        RunSpec(row="mine", sed=3)
-    with pytest.raises(TypeError):
-        RunSpec("mine")
+    for wrong in ({"sed": 3}, {}):
+        with pytest.raises(InputError, match="sed|row"):
+            RunSpec(**({"row": "mine"} if wrong else {}), **wrong)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -302,7 +301,7 @@ INVALID = [
     *(("seed", value) for value in (-1, 2**31, 1.0, "1", True, None, math.nan)),
     *(("epochs", value) for value in (0, -1, 10_001, 2.5, "10", True)),
     *(("batch_size", value) for value in (0, 1, 10_001, 128.0, False)),
-    *(("image_size", value) for value in (0, 27, 30, 33, 28.0, "28", True)),
+    *(("image_size", value) for value in (0, 27, 30, 33, "28", True)),
     *(("learning_rate", value) for value in (-1e-3, math.nan, math.inf, 100, "1e-3", True, None, 10**99)),
     *(("momentum", value) for value in (-0.1, 1, 1.0, math.nan, "0.9", True)),
     *(("weight_decay", value) for value in (-1e-5, math.inf, math.nan, None, False)),
@@ -315,7 +314,7 @@ INVALID = [
 
 @pytest.mark.parametrize("name, value", INVALID)
 def test_invalid_value_is_one_sentence_that_names_it(name, value):
-    with pytest.raises(SpecError) as refusal:
+    with pytest.raises(InputError) as refusal:
         RunSpec(**{"row": "mine", name: value})
     assert_one_sentence(refusal)
     assert name in str(refusal.value)
@@ -331,24 +330,24 @@ def test_invalid_value_is_one_sentence_that_names_it(name, value):
     ],
 )  # fmt: skip
 def test_invalid_option_is_one_sentence_that_names_it(method, options):
-    with pytest.raises(SpecError) as refusal:
+    with pytest.raises(InputError) as refusal:
         RunSpec(row="mine", method=method, options=options)
     assert_one_sentence(refusal)
-    assert repr(*options) in str(refusal.value) and repr(method) in str(refusal.value)
+    assert str(*options) in str(refusal.value) and repr(method) in str(refusal.value)
 
 
 def test_from_json_wants_every_field_and_no_other():
     values = spec_for("rcl-inf", 0).to_json()
     with pytest.raises(
-        SpecError, match="There is no field 'colour' in a run; its fields are row, method, .*, last_batch."
+        InputError, match="there is no field 'colour'."
     ) as refusal:
         RunSpec.from_json({**values, "colour": "red"})
     assert_one_sentence(refusal)
     for name in values:
-        with pytest.raises(SpecError, match=f"The run lacks the field '{name}'."):
+        with pytest.raises(InputError, match=f"The run lacks the field '{name}'."):
             RunSpec.from_json({key: value for key, value in values.items() if key != name})
     for nonsense in (None, [], "row", 3, [["row", "mine"]]):
-        with pytest.raises(SpecError, match="it must be an object with the run's fields"):
+        with pytest.raises(InputError, match="it must be an object with the run's fields"):
             RunSpec.from_json(nonsense)
 
 

@@ -1,4 +1,4 @@
-"""The shortcuts of `kernels` and `layers` give what torch's own operators give."""
+"""The shortcuts of `fast` give what torch's own operators give."""
 
 import copy
 import os
@@ -13,12 +13,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from mnistmp import engine, paper
-from mnistmp.fast import kernels, layers
-from mnistmp.methods import METHODS
+from mnistmp.engine.optimizer import SGD
+from mnistmp.engine.seeding import generator
 from mnistmp.engine.splits import Splits
+from mnistmp.errors import InputError
+from mnistmp.fast import kernels, layers
+from mnistmp.fast.layers import accelerate
+from mnistmp.methods import METHODS
 
 CPU = torch.device("cpu")
-PATHS = ["numba", "torch"] if kernels.available() else ["torch"]
+PATHS = ["numba", "torch"]
 NAN = float("nan")
 
 
@@ -44,7 +48,7 @@ def assert_same(ours, theirs):
 
 # ---- pooling with ReLU ----------------------------------------------------------------------
 
-SHAPES = [(128, 64, 24, 24), (3, 128, 8, 8), (1, 1, 2, 2), (5, 7, 4, 10), (2, 70_000, 2, 2)]
+SHAPES = [(128, 64, 24, 24), (3, 128, 8, 8), (1, 1, 2, 2), (5, 7, 5, 10), (2, 3, 4, 7)]
 
 
 def hard_maps(shape, dtype):
@@ -57,13 +61,11 @@ def hard_maps(shape, dtype):
     return maps.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_pool_relu_is_bit_equal(take, path, dtype, shape):
-    take(path)
+def test_pool_relu_is_bit_equal(dtype, shape):
     ours, theirs = (hard_maps(shape, dtype).requires_grad_() for _ in range(2))
-    pooled, reference = kernels.pool_relu(ours), F.relu(F.max_pool2d(theirs, 2))
+    pooled, reference = kernels.PoolReLU.apply(ours), F.relu(F.max_pool2d(theirs, 2))
     assert_same(pooled, reference)
     assert pooled.is_contiguous(memory_format=torch.channels_last) and not pooled.detach().signbit().any()
     # Not channels-last: the gradient may come from a flattened classifier.
@@ -72,45 +74,33 @@ def test_pool_relu_is_bit_equal(take, path, dtype, shape):
         both = ((pooled, ours), (reference, theirs))
         assert_same(*(torch.autograd.grad(y, x, value, retain_graph=True)[0] for y, x in both))
     with torch.no_grad():
-        assert_same(kernels.pool_relu(ours), reference)
+        assert_same(kernels.PoolReLU.apply(ours), reference)
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("place", range(4))
-def test_nan_in_pool_relu(take, path, place):
+def test_nan_in_pool_relu(place):
     """A NaN without sign wins as in torch; one with its sign bit set reads as negative and is lost.
 
     So a loss can stay finite over weights that are not: `SGD.finite` looks at the weights.
     """
-    take(path)
     maps = torch.ones(1, 8, 2, 2, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
     maps.view(-1, 2, 2)[:, place // 2, place % 2] = NAN
-    assert kernels.pool_relu(maps).isnan().all() and F.relu(F.max_pool2d(maps, 2)).isnan().all()
+    assert kernels.PoolReLU.apply(maps).isnan().all() and F.relu(F.max_pool2d(maps, 2)).isnan().all()
     signed = torch.where(maps.isnan(), torch.tensor(-64, dtype=torch.int16).view(torch.bfloat16), maps)
     signed = signed.contiguous(memory_format=torch.channels_last)
-    assert signed.isnan().sum() == 8 and (kernels.pool_relu(signed) == 1).all()
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 4, 5)])
-def test_pool_relu_leaves_odd_sides_and_other_layouts_to_torch(take, shape):
-    take(PATHS[0])
-    maps = torch.randn(shape).bfloat16().contiguous(memory_format=torch.channels_last)
-    even = torch.randn(2, 3, 4, 4)
-    assert not kernels.pool_relu_fits(maps) and not kernels.pool_relu_fits(even.bfloat16())
-    assert not kernels.pool_relu_fits(even.double().contiguous(memory_format=torch.channels_last))
-    assert torch.equal(layers.PoolReLU()(maps), F.relu(F.max_pool2d(maps, 2)))
+    assert signed.isnan().sum() == 8 and (kernels.PoolReLU.apply(signed) == 1).all()
 
 
 # ---- layers ---------------------------------------------------------------------------------
 
 LAYERS = {
-    "conv2": (layers.Conv2d, nn.Conv2d, (64, 128, 5), (7, 64, 12, 12)),
-    "conv not square": (layers.Conv2d, nn.Conv2d, (32, 5, 3), (2, 32, 9, 4)),
-    "conv of one pixel": (layers.Conv2d, nn.Conv2d, (40, 8, 5), (3, 40, 5, 5)),
-    "transposed": (layers.ConvTranspose2d, nn.ConvTranspose2d, (128, 64, 5), (7, 128, 8, 8)),
-    "transposed, one image": (layers.ConvTranspose2d, nn.ConvTranspose2d, (5, 33, 3), (1, 5, 1, 6)),
-    "2x2": (layers.ConvTranspose2x2, lambda i, o: nn.ConvTranspose2d(i, o, 2, stride=2), (64, 32), (7, 64, 6, 4)),
-    "linear": (layers.Linear, nn.Linear, (256, 32), (9, 256)),
+    "conv2": (layers.Conv2d, nn.Conv2d, (64, 128, 5), {}, (7, 64, 12, 12)),
+    "conv not square": (layers.Conv2d, nn.Conv2d, (32, 5, 3), {}, (2, 32, 9, 4)),
+    "conv of one pixel": (layers.Conv2d, nn.Conv2d, (40, 8, 5), {}, (3, 40, 5, 5)),
+    "transposed": (layers.ConvTranspose2d, nn.ConvTranspose2d, (128, 64, 5), {}, (7, 128, 8, 8)),
+    "transposed, one image": (layers.ConvTranspose2d, nn.ConvTranspose2d, (5, 33, 3), {}, (1, 5, 1, 6)),
+    "2x2": (layers.ConvTranspose2x2, nn.ConvTranspose2d, (64, 32, 2), {"stride": 2}, (7, 64, 6, 4)),
+    "linear": (layers.LinearTransposed, nn.Linear, (256, 32), {}, (9, 256)),
 }
 
 
@@ -126,15 +116,12 @@ def run_layer(layer, rows, weights):
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_layers_equal_torchs(take, name, dtype):
+def test_layers_equal_torchs(name, dtype):
     """In bfloat16 both round a sum kept in float32, so they may differ where the sum lies between two numbers."""
-    take("torch")
-    kind, torchs, arguments, shape = LAYERS[name]
+    kind, torchs, arguments, options, shape = LAYERS[name]
     torch.manual_seed(0)
-    ours = kind(*arguments)
-    theirs = torchs(*arguments)
+    ours, theirs = kind(*arguments, **options), torchs(*arguments, **options)
     theirs.load_state_dict(ours.state_dict())
-    assert isinstance(ours, type(theirs))
     rows, weights = torch.randn(shape), torch.randn(200_000)
     if len(shape) == 4:
         ours, theirs = (layer.to(memory_format=torch.channels_last) for layer in (ours, theirs))
@@ -165,11 +152,10 @@ def test_weights_gradient_is_exact_where_nothing_is_rounded():
     assert torch.equal(kernels._weight_gradient(maps, gradient, 5).float(), expected)
 
 
-def test_shortcuts_refuse_to_be_differentiated_twice(take):
-    take(PATHS[0])
+def test_shortcuts_refuse_to_be_differentiated_twice():
     convolution = layers.Conv2d(64, 8, 5).bfloat16().to(memory_format=torch.channels_last)
     images = torch.randn(2, 64, 12, 12).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
-    for out in (convolution(images), kernels.pool_relu(images)):
+    for out in (convolution(images), kernels.PoolReLU.apply(images)):
         (gradient,) = torch.autograd.grad(out.square().sum(), images, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
             gradient.sum().backward()
@@ -178,16 +164,40 @@ def test_shortcuts_refuse_to_be_differentiated_twice(take):
 # ---- methods --------------------------------------------------------------------------------
 
 
-def plain(method):
-    """A copy in which every layer of ours is torch's own."""
-    method = copy.deepcopy(method)
-    for layer in method.modules():
-        for ours, theirs in ((layers.Conv2d, nn.Conv2d), (layers.ConvTranspose2d, nn.ConvTranspose2d),
-                             (layers.ConvTranspose2x2, nn.ConvTranspose2d), (layers.Linear, nn.Linear)):  # fmt: skip
-            if type(layer) is ours:
-                layer.__class__ = theirs
-    method.features.pool1 = method.features.pool2 = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
-    return method
+def fast_layers(method):
+    return {name: type(layer) for name, layer in method.named_modules() if type(layer) in layers.PLAIN}
+
+
+def test_which_layers_are_exchanged(take):
+    take("numba")
+    method = build("reconstruction").bfloat16()
+    names = list(method.state_dict())
+    assert accelerate(method) is method and list(method.state_dict()) == names
+    pools = {"features.pool1": layers.CompiledPoolReLU, "features.pool2": layers.CompiledPoolReLU}
+    doubled = {"decoder.0": layers.ConvTranspose2x2, "decoder.4": layers.ConvTranspose2x2}
+    assert fast_layers(method) == {
+        **pools, **doubled, "features.conv2": layers.Conv2d, "decoder.2": layers.ConvTranspose2d,
+        **{f"classifier.{place}": layers.LinearTransposed for place in (1, 3, 5)},
+    }  # fmt: skip
+    assert fast_layers(accelerate(method.float())) == {**pools, **doubled}
+    assert fast_layers(accelerate(method.double())) == doubled
+    take("torch")
+    assert fast_layers(accelerate(method.float())) == doubled
+    assert "features.pool1" not in fast_layers(accelerate(method.bfloat16()))
+    for there in ("cpu", "meta"):
+        take("off" if there == "cpu" else "numba")
+        assert not fast_layers(accelerate(method.to(there)))
+
+
+def test_convolutions_of_another_geometry_stay_as_they_are(take):
+    take("numba")
+    method = build("standard")
+    method.heads = nn.ModuleList([
+        nn.Conv2d(64, 8, 3, padding=1), nn.Conv2d(64, 8, 3, stride=2), nn.Conv2d(64, 64, 3, groups=2),
+        nn.Conv2d(64, 8, (3, 5)), nn.Conv2d(64, 8, 3, dilation=2), nn.ConvTranspose2d(64, 64, 3, stride=2),
+        nn.ConvTranspose2d(64, 64, 2, stride=2, output_padding=1), nn.Linear(3, 3),
+    ])  # fmt: skip
+    assert not any(name.startswith("heads") for name in fast_layers(accelerate(method.bfloat16())))
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -195,13 +205,12 @@ def plain(method):
 @pytest.mark.parametrize("name", METHODS)
 def test_losses_and_gradients_equal_the_plain_path(take, name, dtype, path):
     images, labels = digits(32)
-    method = build(name).to(dtype)
-    reference = plain(method)
-    method.generator, reference.generator = (torch.Generator().manual_seed(3) for _ in range(2))
+    method, reference = build(name).to(dtype), build(name).to(dtype)
+    reference.features.pool1 = reference.features.pool2 = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
     take(path)
+    accelerate(method)
     loss, terms = method.loss(images.to(dtype), labels)
     loss.backward()
-    take("off")
     expected, expected_terms = reference.loss(images.to(dtype).contiguous(), labels)
     expected.backward()
     tight = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-12}
@@ -229,7 +238,7 @@ def test_update_equals_torchs_sgd(take, path, settings, memory_format):
     exact = copy.deepcopy(module).to(memory_format=memory_format)
     module = module.bfloat16().to(memory_format=memory_format)
     rate, momentum, decay = settings
-    ours = engine.SGD(module, *settings)
+    ours = SGD(module, *settings)
     ours.load_weights(list(exact.parameters()))
     theirs = torch.optim.SGD(exact.parameters(), rate, momentum, weight_decay=decay, nesterov=momentum > 0, fused=True)
     for _ in range(8):
@@ -246,9 +255,7 @@ def test_update_equals_torchs_sgd(take, path, settings, memory_format):
     assert untouched.grad is None and torch.equal(untouched, list(exact.parameters())[-1].bfloat16())
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_rounding_of_the_working_copy(take, path):
-    take(path)
+def test_rounding_of_the_working_copy():
     bits = torch.tensor(
         [0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F7FFFFF, 0, 1, 0x00008001], dtype=torch.int32
     )
@@ -266,8 +273,8 @@ def test_rounding_of_the_working_copy(take, path):
 def train(row, steps, precision="bfloat16"):
     spec = paper.spec_for(row, 0, "digits", precision, batch_size=16, learning_rate=2e-3)
     splits, method = Splits(spec, CPU), engine.build(spec, CPU)
-    optimizer = engine.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
-    batches = splits.train_batches(engine.generator(0, "order"))
+    optimizer = SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
+    batches = splits.train_batches(generator(0, "order"))
     losses = [engine.train_epoch(method, optimizer, [batch])["loss"] for batch, _ in zip(batches, range(steps))]
     return losses, optimizer.weights, method, splits
 
@@ -307,7 +314,7 @@ def test_switch(monkeypatch):
         monkeypatch.setenv("MNISTMP_KERNELS", value)
         assert kernels.in_use.__wrapped__() == value
     monkeypatch.setenv("MNISTMP_KERNELS", "yes")
-    with pytest.raises(kernels.KernelError, match="MNISTMP_KERNELS is 'yes'; set it to on, torch or off."):
+    with pytest.raises(InputError, match="MNISTMP_KERNELS is 'yes'; set it to on, torch or off."):
         kernels.in_use.__wrapped__()
 
 
@@ -319,8 +326,8 @@ def test_without_numba_torch_takes_over(monkeypatch):
 
 def test_numba_is_not_even_imported_where_it_is_switched_off():
     code = (
-        "import sys, torch\nfrom mnistmp import training\n"
-        "print(training.path_name(torch.device('cpu')), 'numba' in sys.modules)"
+        "import sys, torch\nfrom mnistmp import engine\n"
+        "print(engine.path_name(torch.device('cpu')), 'numba' in sys.modules)"
     )
     environment = {**os.environ, "MNISTMP_KERNELS": "off"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)

@@ -11,7 +11,8 @@ import torch
 from mnistmp import data, engine, methods, paper, records
 from mnistmp.engine import device
 from mnistmp.fast import kernels
-from mnistmp.spec import RunSpec, SpecError
+from mnistmp.errors import InputError
+from mnistmp.spec import RunSpec
 from mnistmp.engine.fit import _report
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed

@@ -20,6 +20,7 @@ from mnistmp import data, methods
 from mnistmp.engine import cuda_graph
 from mnistmp.records.provenance import environment
 from mnistmp.engine.device import fastest_precision, native_bfloat16, path_name, pick_device
+from mnistmp.fast.layers import accelerate
 from mnistmp.methods import Method
 from mnistmp.network import LeNet, initialize
 from mnistmp.engine.optimizer import SGD
@@ -160,12 +161,12 @@ def fit_to_inspect(spec: RunSpec, rule: str = "best-validation", *, on_epoch: On
 
     def look(epoch: int, method: Method, entry: dict[str, Any]) -> None:
         if on_epoch:
-            on_epoch(epoch, copy.deepcopy(method).float(), entry)
+            on_epoch(epoch, accelerate(copy.deepcopy(method).float()), entry)
 
     device = torch.device("cpu")
     spec = dataclasses.replace(spec, precision=fastest_precision(device))
     record, method = fit_selected(spec, rule, device=device, on_epoch=look)
-    return record, method.float()
+    return record, accelerate(method.float())
 
 
 def train_epoch(method: Method, optimizer: SGD, batches: Iterable) -> dict[str, float]:
@@ -202,7 +203,7 @@ def build(spec: RunSpec, device: torch.device, precision: str | None = None) -> 
     dtype = torch.bfloat16 if (precision or spec.precision) == "bfloat16" else torch.float32
     method = method.to(device=device, dtype=dtype, memory_format=torch.channels_last)
     method.generator = generator(spec.seed, "noise", device)
-    return method
+    return accelerate(method)
 
 
 def estimate_seconds(spec: RunSpec, device: str | torch.device | None = None, steps: int = 4) -> float:

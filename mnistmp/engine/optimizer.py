@@ -25,9 +25,8 @@ class SGD:
         self.mixed = any(p.dtype == torch.bfloat16 for p in self.parameters)
         self.settings = (learning_rate, momentum, weight_decay)
         self.weights = [p.detach().clone().float() for p in self.parameters] if self.mixed else self.parameters
-        # Only a CPU has a cache to stay in.
-        self.flat = self.mixed and self.weights[0].device.type == "cpu" and kernels.in_use() != "off"
-        if self.flat:
+        self.compiled = self.mixed and self.weights[0].device.type == "cpu" and kernels.in_use() == "numba"
+        if self.compiled:
             self.momenta = [torch.zeros_like(w) for w in self.weights]
         else:
             self.optimizer = torch.optim.SGD(
@@ -46,8 +45,8 @@ class SGD:
     def reset(self, weights: list[torch.Tensor]) -> None:
         """Start again from these float32 weights without momentum; everything stays at its address in memory."""
         self.load_weights(weights)
-        states = [] if self.flat else self.optimizer.state.values()
-        for momentum in self.momenta if self.flat else [state.get("momentum_buffer") for state in states]:
+        states = [] if self.compiled else self.optimizer.state.values()
+        for momentum in self.momenta if self.compiled else [state.get("momentum_buffer") for state in states]:
             if momentum is not None:
                 momentum.zero_()
         self.zero_grad()
@@ -57,7 +56,7 @@ class SGD:
         """One update from the parameters' gradients; a parameter without one stays as it is."""
         if not self.mixed:
             self.optimizer.step()
-        elif self.flat:
+        elif self.compiled:
             for parameter, weight, momentum in zip(self.parameters, self.weights, self.momenta):
                 if parameter.grad is not None:
                     gradient = _in_memory_order(parameter.grad, parameter).reshape(-1)

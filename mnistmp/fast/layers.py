@@ -1,54 +1,71 @@
-"""The network's layers: torch's own, with shortcuts where torch's way to the same result costs more."""
+"""Which shortcuts a network takes: decided once, when it is built, by exchanging the classes of its layers."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from mnistmp.fast import kernels
+from mnistmp.network import PoolReLU
+
+
+def accelerate(method: nn.Module) -> nn.Module:
+    """Let a method take the shortcuts that pay on the device and in the dtype that it has now, and no others.
+
+    Layers keep their weights, their names and what they compute. To be called again after a change
+    of device or dtype.
+
+    Returns:
+        The method itself.
+    """
+    weight = next(method.parameters())
+    on_cpu = weight.device.type == "cpu" and kernels.in_use() != "off"
+    bfloat16 = on_cpu and weight.dtype == torch.bfloat16
+    compiled = on_cpu and kernels.in_use() == "numba" and weight.dtype in (torch.bfloat16, torch.float32)
+    of_classifier = set(method.classifier.modules())  # their input is known to have two dimensions
+    for layer in method.modules():
+        plain = layer.__class__ = PLAIN.get(type(layer), type(layer))
+        if plain is PoolReLU and compiled:
+            layer.__class__ = CompiledPoolReLU
+        elif plain is nn.Linear and bfloat16 and layer in of_classifier and layer.bias is not None:
+            layer.__class__ = LinearTransposed
+        elif plain is nn.ConvTranspose2d and on_cpu and _is_simple(layer, stride=2) and layer.kernel_size == (2, 2):
+            layer.__class__ = ConvTranspose2x2
+        elif plain in CONVOLUTIONS and bfloat16 and _is_simple(layer, stride=1) and layer.weight.shape[1] >= 32:
+            layer.__class__ = CONVOLUTIONS[plain]  # with fewer channels torch is as fast
+    return method
+
+
+def _is_simple(layer: nn.Conv2d | nn.ConvTranspose2d, stride: int) -> bool:
+    """Whether nothing but kernel, stride and bias makes this convolution, and the kernel is square."""
+    height, width = layer.kernel_size
+    rest = layer.padding, layer.output_padding, layer.dilation, layer.groups
+    simple = height == width and layer.bias is not None and rest == ((0, 0), (0, 0), (1, 1), 1)
+    return simple and layer.stride == (stride, stride)
+
+
+class CompiledPoolReLU(PoolReLU):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return kernels.PoolReLU.apply(maps)
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d(inputs, outputs, size)`, stride 1 and no padding."""
-
-    def __init__(self, inputs: int, outputs: int, size: int):
-        super().__init__(inputs, outputs, size)
-
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H - size + 1, W - size + 1)."""
-        if kernels.convolution_fits(maps, self.weight):
-            return kernels.convolution(maps, self.weight, self.bias)
-        return super().forward(maps)
+        return kernels.Convolution.apply(maps, self.weight, self.bias, False)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d(inputs, outputs, size)`, stride 1 and no padding."""
-
-    def __init__(self, inputs: int, outputs: int, size: int):
-        super().__init__(inputs, outputs, size)
-
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H + size - 1, W + size - 1)."""
-        if kernels.convolution_fits(maps, self.weight):
-            return kernels.convolution(maps, self.weight, self.bias, transposed=True)
-        return super().forward(maps)
+        return kernels.Convolution.apply(maps, self.weight, self.bias, True)
 
 
 class ConvTranspose2x2(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d(inputs, outputs, 2, stride=2)`: every pixel becomes 2x2 pixels.
+    """Every pixel becomes 2x2 pixels, which do not overlap: one matrix product and a change of order.
 
-    They do not overlap, so this is one matrix product and a change of order. It took 25 of 119 ms
-    off the step of `methods.reconstruction`.
+    Saves 25 of 119 ms per step of `methods.reconstruction`.
     """
 
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, 2, stride=2)
-
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W)."""
-        if not kernels.wanted(maps):
-            return super().forward(maps)
         count, inputs, height, width = maps.shape
         pixels = maps.permute(0, 2, 3, 1).reshape(-1, inputs)
         weight = self.weight.permute(0, 2, 3, 1).reshape(inputs, -1)  # (inputs, 2 * 2 * outputs)
@@ -56,26 +73,18 @@ class ConvTranspose2x2(nn.ConvTranspose2d):
         return doubled.transpose(2, 3).reshape(count, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
 
 
-class Linear(nn.Linear):
-    """`nn.Linear`, the product written the other way round in bfloat16 on a CPU.
-
-    The weights are then the left factor, which oneDNN need not rearrange: 1 of 48 ms per step.
-    """
+class LinearTransposed(nn.Linear):
+    """The product the other way round: oneDNN need not rearrange weights that are the left factor, 1 of 48 ms per step."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(N, inputs) -> (N, outputs)."""
-        if kernels.wanted(rows) and rows.dtype == torch.bfloat16 and rows.ndim == 2:
-            return torch.addmm(self.bias[:, None], self.weight, rows.t()).t()
-        return super().forward(rows)
+        return torch.addmm(self.bias[:, None], self.weight, rows.t()).t()
 
 
-class PoolReLU(nn.Module):
-    """2x2 max-pooling, then ReLU.
-
-    The same function as the usual ReLU before pooling, because ReLU is monotonous; ReLU
-    and its backward then touch a quarter of the values.
-    """
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C, H // 2, W // 2)."""
-        return kernels.pool_relu(maps) if kernels.pool_relu_fits(maps) else F.relu(F.max_pool2d(maps, 2))
+CONVOLUTIONS = {nn.Conv2d: Conv2d, nn.ConvTranspose2d: ConvTranspose2d}
+PLAIN = {
+    CompiledPoolReLU: PoolReLU,
+    Conv2d: nn.Conv2d,
+    ConvTranspose2d: nn.ConvTranspose2d,
+    ConvTranspose2x2: nn.ConvTranspose2d,
+    LinearTransposed: nn.Linear,
+}

@@ -1,6 +1,6 @@
 """One file per method. To add one: write the file, decorate the class, import it here."""
 
-from mnistmp.methods.base import METHODS, Method, default_options, get, register, resolve_options
+from mnistmp.methods.base import METHODS, Method, choices, default_options, get, register, resolve_options
 from mnistmp.methods import (  # noqa: F401  (importing registers)
     standard,
     dropout,
@@ -11,4 +11,4 @@ from mnistmp.methods import (  # noqa: F401  (importing registers)
     rcl,
 )
 
-__all__ = ["METHODS", "Method", "default_options", "get", "register", "resolve_options"]
+__all__ = ["METHODS", "Method", "choices", "default_options", "get", "register", "resolve_options"]

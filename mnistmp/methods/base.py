@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from functools import lru_cache
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from torch import nn
 
+from mnistmp.errors import InputError, sentence
 from mnistmp.network import LeNet
 
 METHODS: dict[str, type[Method]] = {}
@@ -74,8 +76,10 @@ def register(name: str):
         known = METHODS.get(name)
         if known is not None and known.__qualname__ != cls.__qualname__:
             raise ValueError(f"The method name {name!r} is taken by {known.__qualname__}; choose another name.")
-        for option, (default, hint) in _options(cls).items():  # a faulty option fails now, not at training time
-            _checked(f"The default of option {option!r} of method {name!r}", default, hint)
+        try:  # a faulty option fails now, not when it is trained
+            default_options(cls)
+        except ValidationError as error:
+            raise ValueError(f"Method {name!r}, the default of option {sentence(error)}") from None
         METHODS[name] = cls
         return cls
 
@@ -83,26 +87,22 @@ def register(name: str):
 
 
 def get(name: str) -> type[Method]:
-    """The class registered as `name`; ValueError with the valid names otherwise."""
-    if not isinstance(name, str) or name not in METHODS:
-        raise ValueError(f"There is no method {name!r}; choose one of {', '.join(METHODS)}.")
+    """The class registered as `name`; InputError with the valid names otherwise."""
+    if name not in METHODS:
+        raise InputError(f"There is no method {name!r}; choose one of {', '.join(METHODS)}.")
     return METHODS[name]
 
 
 def default_options(cls: type[Method]) -> dict[str, Any]:
     """The options of a method with their defaults, in the order of its `__init__`."""
-    return {name: default for name, (default, _) in _options(cls).items()}
+    return dict(_model(cls)())
 
 
-@lru_cache(maxsize=None)  # reading signatures is slow, and thousands of records ask for them
-def _options(cls: type[Method]) -> dict[str, tuple[Any, Any]]:
-    # Option name -> its default and its annotated type.
-    hints, options = get_type_hints(cls.__init__), {}
-    for parameter in list(inspect.signature(cls.__init__).parameters.values())[2:]:
-        if parameter.default is inspect.Parameter.empty:
-            raise TypeError(f"Option {parameter.name!r} of {cls.__name__} needs a default value.")
-        options[parameter.name] = parameter.default, hints.get(parameter.name, type(parameter.default))
-    return options
+def choices(cls: type[Method]) -> dict[str, tuple]:
+    """The options of a method whose values have names, or are true or false, with all these values."""
+    hints = {name: field.annotation for name, field in _model(cls).model_fields.items()}
+    named = {name: (True, False) if hint is bool else get_args(hint) for name, hint in hints.items()}
+    return {name: values for name, values in named.items() if values}
 
 
 def resolve_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -111,41 +111,49 @@ def resolve_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     The string "inf" stands for infinity, since JSON has no other way to write it.
 
     Raises:
-        ValueError: an unknown option or a value it cannot take, with what is valid.
+        InputError: an unknown option or a value it cannot take, with what is valid.
     """
-    known = _options(get(name))
-    resolved = {key: default for key, (default, _) in known.items()}
-    for key, value in options.items():
-        if key not in known:
-            raise ValueError(f"Method {name!r} has no option {key!r}; its options are: {', '.join(known) or 'none'}.")
-        default, hint = known[key]
-        what = f"Option {key!r} of method {name!r}"
-        resolved[key] = _checked(what, value, hint)
-        if resolved[key] == math.inf and default != math.inf:
-            raise ValueError(f"{what} is infinite; it must be finite.")
-    return resolved
+    model = _model(get(name))
+    unknown = [key for key in options if key not in model.model_fields]
+    if unknown:
+        known = ", ".join(model.model_fields) or "none"
+        raise InputError(f"Method {name!r} has no option {unknown[0]!r}; its options are: {known}.")
+    try:
+        return dict(model.model_validate(options))
+    except ValidationError as error:
+        raise InputError(f"Method {name!r}, option {sentence(error)}") from None
 
 
-def _checked(what: str, value: Any, hint: Any) -> Any:
-    if get_origin(hint) is Literal:
-        if not isinstance(value, str) or value not in get_args(hint):
-            raise ValueError(f"{what} is {value!r}; choose one of {', '.join(map(str, get_args(hint)))}.")
-        return value
-    if hint is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"{what} is {value!r}; it must be true or false.")
-        return value
+@functools.cache  # reading signatures is slow, and thousands of records ask for them
+def _model(cls: type[Method]) -> type[BaseModel]:
+    """A pydantic model of a method's options, from the signature of its `__init__`.
+
+    `**others` in it stands for the options of the parent class.
+    """
+    fields: dict[str, Any] = {}
+    for parent in cls.__mro__:
+        hints = get_type_hints(parent.__init__)
+        parameters = list(inspect.signature(parent.__init__).parameters.values())[2:]
+        for option in parameters:
+            if option.kind is not option.VAR_KEYWORD and option.name not in fields:
+                if option.default is option.empty:
+                    raise TypeError(f"Option {option.name!r} of {cls.__name__} needs a default value.")
+                hint = hints.get(option.name, type(option.default))
+                fields[option.name] = _checked(hint, option.default), option.default
+        if not any(option.kind is option.VAR_KEYWORD for option in parameters):
+            break
+    config = ConfigDict(strict=True, validate_default=True, protected_namespaces=())
+    return create_model(cls.__name__, __config__=config, **fields)
+
+
+def _checked(hint: Any, default: Any) -> Any:
+    """The type of an option with what every option of that type must meet."""
     if hint is int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{what} is {value!r}; it must be a whole number of 0 or more.")
-        return value
+        return Annotated[int, Field(ge=0)]
     if hint is float:
-        if isinstance(value, str) and value == "inf":
-            value = math.inf
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise ValueError(f"{what} is {value!r}; it must be a number of 0 or more.")
-        try:
-            return abs(float(value))  # -0.0 is 0.0: equal runs have equal keys
-        except OverflowError:  # a whole number beyond float's range
-            return math.inf
-    raise TypeError(f"{what} has the type {hint!r}; options are float, int, bool or Literal strings.")
+        finite = default != math.inf  # only an option whose default is infinite may be
+        infinity = BeforeValidator(lambda value: math.inf if value == "inf" else value)
+        return Annotated[float, Field(ge=0, allow_inf_nan=not finite), AfterValidator(abs), infinity]
+    if hint is bool or get_origin(hint) is Literal:
+        return hint
+    raise TypeError(f"An option has the type {hint!r}; options are float, int, bool or Literal strings.")

@@ -102,12 +102,9 @@ class DropoutOrthogonality(Dropout):
         weight: float = 1.0,
         norm: Literal["squared", "unsquared", "mean"] = "squared",
         filters: Literal["conv2", "both"] = "conv2",
-        layer: Literal["conv2", "conv1", "both", "classifier"] = "conv2",
-        rescale: bool = True,
-        mask: Literal["sample", "batch"] = "sample",
-        rate: Literal["uniform", "half"] = "uniform",
+        **dropout,
     ):
-        super().__init__(network, layer, rescale, mask, rate)
+        super().__init__(network, **dropout)
         self.weight, self.norm, self.filters = weight, norm, filters
 
     def loss(self, images, labels):
@@ -136,12 +133,9 @@ class DropoutCovariance(Dropout):
         layout: Literal["positions", "pooled", "flat"] = "positions",
         reduction: Literal["sum", "mean"] = "sum",
         maps: Literal["pooled", "unpooled"] = "pooled",
-        layer: Literal["conv2", "conv1", "both", "classifier"] = "conv2",
-        rescale: bool = True,
-        mask: Literal["sample", "batch"] = "sample",
-        rate: Literal["uniform", "half"] = "uniform",
+        **dropout,
     ):
-        super().__init__(network, layer, rescale, mask, rate)
+        super().__init__(network, **dropout)
         self.weight, self.layout, self.reduction, self.maps = weight, layout, reduction, maps
 
     def loss(self, images, labels):

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mnistmp.fast.layers import ConvTranspose2d, ConvTranspose2x2
 from mnistmp.methods.base import Method, register
 
 
@@ -34,10 +33,10 @@ class Reconstruction(Method):
         super().__init__(network)
         self.weight, self.error, self.reduction = weight, error, reduction
         self.decoder = nn.Sequential(
-            ConvTranspose2x2(128, 128), nn.ReLU(),
-            ConvTranspose2d(128, 64, 5), nn.ReLU(),
-            ConvTranspose2x2(64, 64), nn.ReLU(),
-            ConvTranspose2d(64, 3, 5), nn.Tanh(),
+            nn.ConvTranspose2d(128, 128, 2, stride=2), nn.ReLU(),
+            nn.ConvTranspose2d(128, 64, 5), nn.ReLU(),
+            nn.ConvTranspose2d(64, 64, 2, stride=2), nn.ReLU(),
+            nn.ConvTranspose2d(64, 3, 5), nn.Tanh(),
         )  # fmt: skip
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:

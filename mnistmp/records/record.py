@@ -113,7 +113,7 @@ class RunRecord:
         try:
             return cls(spec=spec, **values)
         except ValidationError as error:
-            raise RecordError(sentence(error)) from None
+            raise RecordError(sentence(error).rstrip(".")) from None
 
     def to_text(self) -> str:
         """The record's file: strict JSON with one epoch per line, so that a diff can be read."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Literal, get_args, get_origin, get_type_hints
-
 from mnistmp import methods, paper
 from mnistmp.paper import Row
 from mnistmp.spec import RunSpec
@@ -47,12 +44,7 @@ def variant(row: str, seed: int, preset: str = "paper", precision: str | None = 
 def choices(row: Row) -> dict[str, list]:
     """All options of a row's method and of the run that have named values: the row's own value first."""
     cls = methods.get(row.method)
-    hints = get_type_hints(cls.__init__)
-    found: dict[str, list] = {}
-    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]:
-        named = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-        values = (True, False) if hints[name] is bool else named
-        if values:
-            own = row.options.get(name, parameter.default)
-            found[name] = [own, *(value for value in values if value != own)]
+    own = methods.default_options(cls) | dict(row.options)
+    named = methods.choices(cls).items()
+    found = {name: [own[name], *(value for value in values if value != own[name])] for name, values in named}
     return found | {name: list(values) for name, values in RUN.items()}

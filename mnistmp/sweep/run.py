@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import shutil
 import sys
 import time
 import uuid
@@ -207,8 +208,10 @@ class _Progress:
         self.stream = stream or sys.stdout
         total = sum(_weight(unit) for unit in units)
         what = "run" if any(unit.specs for unit in units) else "notebook"
-        # The mean over all of it (smoothing=0): units finish in bursts.
-        self.bar = tqdm(total=total, unit=what, file=self.stream, disable=None, smoothing=0, leave=False)
+        # Only on a terminal (disable=None), which may not know its size; units finish in bursts, so the mean over
+        # all of it (smoothing=0) tells best what is left.
+        size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": shutil.get_terminal_size().lines}
+        self.bar = tqdm(total=total, unit=what, file=self.stream, disable=None, smoothing=0, leave=False, **size)
 
     def __enter__(self) -> _Progress:
         return self
