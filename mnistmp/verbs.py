@@ -226,23 +226,27 @@ def calibrate(args: argparse.Namespace) -> int:
 
 @verb(
     "which positive and scaling fit RCL's validation column, in stages",
-    *("--results", "--stage", "--jobs", "--dry-run"),
+    *("--results", "--stage", "--recorded", "--readme", "--jobs", "--dry-run"),
 )
 def search(args: argparse.Namespace) -> int:
-    from mnistmp.results import search
+    from mnistmp.results import markdown, search
     from mnistmp.sweep.run import Sweep
 
-    for number in range(1, (args.stage or len(search.STAGES)) + 1):
+    code = 0
+    for number in () if args.recorded else range(1, (args.stage or len(search.STAGES)) + 1):
         runs = search.recorded()
         print(f"Stage {number}: {len(search.entrants(number, runs))} candidates.", flush=True)
         todo = [spec for spec in search.specs(number, runs) if (spec.row, spec.seed) not in runs]
-        if todo:
-            code = _train(Sweep(todo, search.PRESET, jobs=args.jobs), args)
-            if code or args.dry_run:
-                return code
-    runs = search.recorded()
-    _show(search.to_markdown(runs), search.write(runs))
-    return 0
+        code = _train(Sweep(todo, search.PRESET, jobs=args.jobs), args) if todo else 0
+        if code or (todo and args.dry_run):
+            break  # who takes part in the next stage is not known yet
+    if not args.dry_run:
+        runs = search.recorded()
+        text = search.to_markdown(runs)
+        _show(text, search.write(runs))
+        if args.readme:
+            print(f"Page:       {markdown.replace_block('search', text)}")
+    return code
 
 
 @verb("say whether this machine can run it, and what to do where not", "--results", "--json")

@@ -5,7 +5,7 @@ import math
 import pytest
 from stub_runs import record
 
-from mnistmp import paper, records
+from mnistmp import figures, paper, records
 from mnistmp.results import search
 from mnistmp.results.search import CANDIDATES, STAGES, entrants, label, measure, score
 
@@ -109,3 +109,17 @@ def test_table_shows_validation_first_and_gives_the_same_bytes(raced, tmp_path, 
     assert text.index("Validation accuracy of ten epochs") < text.index("Test accuracy")
     before = [file.read_bytes() for file in files]
     assert [file.read_bytes() for file in search.write(dict(reversed(raced.items())))] == before
+
+
+def test_figure_shows_the_highlighted_candidate_over_the_margins_the_others_and_the_paper(raced):
+    table = search.table(raced)
+    axes = figures.interpretations(table, {label(GOOD): "the best"}).axes[0]
+    curves = {line.get_label(): line for line in axes.lines}
+    others = table[
+        (table["epochs"] == 10) & (table["candidate"] != label(GOOD)) & (table["row"] != "rcl-m0.9-early-stop")
+    ]
+    assert len(curves["other interpretations"].get_xdata()) == len(others)
+    shown = [container for container in axes.containers if container.get_label() == "the best"][0]
+    assert [round(x, 2) for x in shown.lines[0].get_xdata()] == [0.2, 0.2, 0.2, 0.3, 0.6, 4.0]
+    with pytest.raises(ValueError, match="'nobody' has no run of ten epochs; choose from"):
+        figures.interpretations(table, {"nobody": "?"})

@@ -51,7 +51,7 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     for x, y, row in zip(error, test, margins, strict=True):
         axes.annotate(row.label.removeprefix("RCL, "), (x, y), (5, 3), textcoords="offset points", color=style.PAPER)
     axes.set_xscale("log")
-    axes.invert_xaxis()
-    axes.set(xlabel="validation error (%), falling to the right", ylabel="test accuracy (%)", ylim=(0, 100))
+    axes.set(xlabel="Validation error (%), falling to the right", ylabel="Test accuracy (%)")
+    axes.set(xlim=(10, 0.01), ylim=(0, 100))  # a digit of 10,000 is 0.01 %
     figure.legend(loc="outside upper center", ncols=2)
     return figure
