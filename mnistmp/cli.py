@@ -122,8 +122,7 @@ def _sentence(error: Exception) -> str | None:
     """What to tell the user; None for a mistake of ours, which deserves its traceback."""
     from mnistmp.errors import InputError
 
-    ours = any(kind.__module__.startswith("mnistmp.") for kind in type(error).__mro__)
-    if isinstance(error, InputError) or ours:
+    if isinstance(error, InputError):
         first, *others = str(error).splitlines()
         return f"{first.rstrip('.')} ({len(others)} more like this: see mnistmp status)." if others else first
     if isinstance(error, OSError) and error.strerror:

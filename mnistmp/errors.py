@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 class DataError(InputError):
-    """The digits cannot be had."""
+    """The digits cannot be had: the file, and what to do."""
 
 
 class RecordError(InputError):

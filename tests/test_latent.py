@@ -10,9 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from browser import Browser, needs_chromium
+from PIL import Image
+from stub_runs import record as stub_record
+
 from mnistmp import engine, figures, latent, paper, paths, records
 from mnistmp.data import palette
 from mnistmp.errors import InputError
@@ -20,7 +21,6 @@ from mnistmp.figures import interactive
 from mnistmp.latent import embedding as work
 from mnistmp.latent import file
 from mnistmp.latent import panels as planned
-from stub_runs import record as stub_record
 
 PRESET = "digits"
 
@@ -181,7 +181,7 @@ FORMAT_2 = np.frombuffer(b'{"format": 2}', np.uint8)
 )
 def test_a_broken_file_is_named_with_the_remedy(place, spoil, words):
     spoil(file.save(embedding(), PRESET))
-    with pytest.raises(InputError, match=rf"standard-val-seed-0.npz is no usable .*{words}.*; delete it and run mnistmp"):
+    with pytest.raises(InputError, match=rf"-val-seed-0.npz is no usable .*{words}.*; delete it and run mnistmp"):
         latent.load(PRESET)
 
 
@@ -297,7 +297,7 @@ def test_the_page_is_written_where_there_is_something_to_show(place, monkeypatch
     monkeypatch.setattr(interactive, "latent_space", lambda *args, **more: shown.append((args, more)) or "page")
     path = latent.save_interactive(latent.load(PRESET), PRESET)
     assert path == paths.figures(PRESET) / "figure3.html" and path.read_text() == "page"
-    ((panels, images), about), = shown
+    (((panels, images), about),) = shown
     assert [panel.title for panel in panels] == [view.title for view in latent.PANELS[1:3]] and len(images) == 360
     assert about["letters"] == "bc" and about["captions"] == ["neighbour purity 50.0%"] * 2
     assert all((colors == palette.TEST_COLOR).all() for colors in about["colors"])  # (c) is trained on grey digits
@@ -332,7 +332,7 @@ def test_the_page_works_in_a_browser(tmp_path):
         assert readout.inner_text().startswith(f"Digit 7 of the test set, class {label}; predicted as")
         assert browser.evaluate("model('chosen').data.x0[0]") == pytest.approx(made[0].xy[7, 0])
         for picture, color in zip(readout.locator(".digit").all(), (palette.PALETTE, palette.TEST_COLOR.expand(10, 3))):
-            picture.evaluate("element => element.style.cssText += 'zoom: 1; position: fixed; left: 0; top: 0; z-index: 99'")
+            picture.evaluate("e => { e.style.cssText += 'zoom: 1; position: fixed; left: 0; top: 0; z-index: 99' }")
             shot = np.array(Image.open(io.BytesIO(picture.screenshot())).convert("RGB"))
             level = images[7].numpy()[..., None] * color[label].double().numpy() / 255
             assert shot.shape == (28, 28, 3) and abs(shot - level).max() <= 1  # as the network saw it

@@ -2,21 +2,17 @@
 
 import copy
 import dataclasses
-import json
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mnistmp import data, engine, methods, paper, records
 from mnistmp.engine import device
-from mnistmp.fast import kernels
-from mnistmp.errors import InputError
-from mnistmp.spec import RunSpec
-from mnistmp.engine.fit import _report
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
+from mnistmp.fast import kernels
+from mnistmp.spec import RunSpec
 from mnistmp.sweep.train import train_missing
 
 CPU = torch.device("cpu")
@@ -206,21 +202,6 @@ def test_train_missing_refuses_a_strange_record_before_training(monkeypatch):
     monkeypatch.setattr(engine, "fit", lambda *a, **k: pytest.fail("trained in spite of a record of another run"))
     with pytest.raises(records.RecordError, match="seed-1.json"):
         train_missing([short(seed=0), short(seed=1, weight_decay=0.5)], "digits")
-
-
-def test_progress_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("MNISTMP_PROGRESS", str(tmp_path / "progress.jsonl"))
-    record = engine.fit(short())
-    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
-    assert [(line["row"], line["epoch"], line["epochs"]) for line in lines] == [("standard", 1, 2), ("standard", 2, 2)]
-    assert lines[1]["val"] == pytest.approx(record.history[1]["val_correct"])
-
-
-def test_a_progress_file_that_cannot_be_written_ends_no_training(tmp_path, monkeypatch):
-    monkeypatch.setenv("MNISTMP_PROGRESS", str(tmp_path / "cleared away/progress.jsonl"))
-    splits = SimpleNamespace(total=lambda split: 360)
-    entry = {"epoch": 1, "val_correct": 36, "test_correct": 36, "seconds": 1.0}
-    _report(paper.spec_for("standard", 0, "digits", "float32"), entry, splits, None)
 
 
 def test_estimate_is_of_the_right_size():

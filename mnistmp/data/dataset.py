@@ -1,7 +1,8 @@
 """MNIST-MP as a torch Dataset with torchvision's conventions, for anyone's own training loop."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import torchvision
 from PIL import Image

@@ -11,13 +11,15 @@ import shutil
 import socket
 import stat
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
+
+from mnistmp.errors import DataError
 
 DATASETS = ("mnist", "digits")
 
@@ -38,10 +40,6 @@ CHECKSUMS = {
 DIGITS_REMEDY = "or use the embedded digits (--preset digits)"
 SIZE_LIMIT = 100_000_000  # bytes read of a file; the largest of the four has 47,040,016
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte
-
-
-class DataError(ValueError):
-    """The digits cannot be had; the message is one sentence with the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def _raw(root: Path) -> Path:
     return root / "MNIST" / "raw"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _mnist(root: Path) -> GreyDigits:
     train_images, train_labels, test_images, test_labels = (_read_idx(_raw(root) / name) for name in MNIST_SHA256)
     return GreyDigits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
@@ -219,7 +217,7 @@ def _download_with_torchvision(staging: Path) -> None:
 # ---- scikit-learn's digits ------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digits() -> GreyDigits:
     """scikit-learn's 1,797 digits: 1,437 to train on, 360 to test on, the same share of each class."""
     from sklearn.datasets import load_digits  # slow to import, and not needed for MNIST

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import itertools
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
@@ -18,17 +15,17 @@ import torch
 
 from mnistmp import data, methods
 from mnistmp.engine import cuda_graph
-from mnistmp.records.provenance import environment
 from mnistmp.engine.device import fastest_precision, native_bfloat16, path_name, pick_device
+from mnistmp.engine.optimizer import SGD
+from mnistmp.engine.seeding import generator, stream_seed
+from mnistmp.engine.splits import Splits
 from mnistmp.fast.layers import accelerate
 from mnistmp.methods import Method
 from mnistmp.network import LeNet, initialize
-from mnistmp.engine.optimizer import SGD
+from mnistmp.records.provenance import environment
 from mnistmp.records.record import RunRecord
-from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.selection import select
 from mnistmp.spec import RunSpec
-from mnistmp.engine.splits import Splits
 
 __all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected",
            "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "train_epoch"]  # fmt: skip
@@ -97,7 +94,8 @@ def fit(
             "seconds": round(time.perf_counter() - epoch_clock, 3),
         }
         history.append(entry)
-        _report(spec, entry, splits, progress)
+        if progress:
+            _report(spec, entry, splits, progress)
         if on_epoch:
             on_epoch(epoch, method, entry)
     return RunRecord(
@@ -222,16 +220,6 @@ def estimate_seconds(spec: RunSpec, device: str | torch.device | None = None, st
     return spec.epochs * step * digits / spec.batch_size
 
 
-def _report(spec: RunSpec, entry: dict[str, Any], splits: Splits, progress: Callable[[str], None] | None) -> None:
+def _report(spec: RunSpec, entry: dict[str, Any], splits: Splits, progress: Callable[[str], None]) -> None:
     val, test = (100 * entry[f"{s}_correct"] / splits.total(s) for s in ("val", "test"))
-    if progress:
-        progress(
-            f"{spec.row} seed {spec.seed} epoch {entry['epoch']}/{spec.epochs}  val {val:.2f} %  test {test:.2f} %"
-        )
-    path = os.environ.get("MNISTMP_PROGRESS")
-    if path:
-        line = {"row": spec.row, "seed": spec.seed, "epoch": entry["epoch"], "epochs": spec.epochs,
-                "val": val, "test": test, "seconds": entry["seconds"]}  # fmt: skip
-        # It is for looking at only: a full disk, or a folder cleared away, must not end the training.
-        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    progress(f"{spec.row} seed {spec.seed} epoch {entry['epoch']}/{spec.epochs}  val {val:.2f} %  test {test:.2f} %")

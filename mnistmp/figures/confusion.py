@@ -1,4 +1,4 @@
-"""Which classes a network takes the digits for."""
+"""Which classes a network predicts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ _WIDTH = 2.7  # inches per panel
 
 @style.styled
 def confusion(groups: Mapping[str, tuple[Any, Any]]) -> style.Figure:
-    """Confusion matrices side by side: of each true class, the share taken for each class, in percent.
+    """Confusion matrices side by side: of each true class, the share predicted as each class, in percent.
 
     Args:
         groups: title -> (predicted, labels), each (N,) integers 0 to 9.
-
-    Raises:
-        ValueError: no group, or predictions and labels of different lengths.
     """
-    if not groups:
-        raise ValueError("There is nothing to show; give a dictionary of titles and (predicted, labels).")
     alt = "Confusion matrices, true class by predicted class: " + ", ".join(groups) + "."
     figure, grid = style.new(
         _WIDTH + 0.2, alt, width=_WIDTH * len(groups) + 0.1, columns=len(groups), squeeze=False, sharey=True
     )
     for axes, (title, (predicted, labels)) in zip(grid.flat, groups.items()):
-        shares = _shares(style.array(predicted), style.array(labels), title)
+        predicted, labels = style.array(predicted), style.array(labels)
+        counts = np.zeros((10, 10))
+        np.add.at(counts, (labels, predicted), 1)
+        shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Greys", vmin=0, vmax=100)
         axes.grid(False)
-        axes.set_title(f"{title}\nright: {np.mean(style.array(predicted) == style.array(labels)):.1%}")
+        axes.set_title(f"{title}\nright: {np.mean(predicted == labels):.1%}")
         axes.set(xlabel="taken for", xticks=range(10), yticks=range(10))
         axes.tick_params(length=0)
         for (true, taken), share in np.ndenumerate(shares):
@@ -41,11 +39,3 @@ def confusion(groups: Mapping[str, tuple[Any, Any]]) -> style.Figure:
                           color="white" if share > 55 else "black")  # fmt: skip
     grid[0, 0].set_ylabel("true class")
     return figure
-
-
-def _shares(predicted: np.ndarray, labels: np.ndarray, title: str) -> np.ndarray:
-    if predicted.shape != labels.shape or predicted.ndim != 1:
-        raise ValueError(f"{title!r} has predictions {predicted.shape} and labels {labels.shape}; both must be (N,).")
-    counts = np.zeros((10, 10))
-    np.add.at(counts, (labels, predicted), 1)
-    return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)

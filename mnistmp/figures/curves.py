@@ -41,11 +41,8 @@ def training_curves(
             row, or best validation.
 
     Raises:
-        ValueError: a missing column, no rows at all, or an unknown rule.
+        ValueError: no rows at all, or an unknown rule.
     """
-    style.need_columns(
-        history, ("row", "seed", "epoch", "val_accuracy", "test_accuracy"), "the result of records.history"
-    )
     panels = _trainings(history, rows)
     if not panels:
         raise ValueError("There is nothing to draw: the history is empty; train something first, or name rows.")

@@ -24,15 +24,10 @@ def color_distances(candidates: Mapping[str, tuple[Any, Any]]) -> style.Figure:
 
     Args:
         candidates: name -> (test colour, palette): RGB of 0 to 255, (3,) and (10, 3).
-
-    Raises:
-        ValueError: no candidate, or a palette that is none.
     """
-    if not candidates:
-        raise ValueError("There is nothing to show; give a dictionary of names and (test colour, palette).")
     alt = "Distances of a test colour to the ten class colours: " + "; ".join(candidates).replace("\n", " ") + "."
     figure, axes = style.new(0.95 * len(candidates) + 0.45, alt)
-    for line, (name, (color, colors)) in enumerate(candidates.items()):
+    for line, (color, colors) in enumerate(candidates.values()):
         classes = palette.as_palette(colors).double() / 255
         color = torch.as_tensor(color).double() / 255
         distances = (classes - color).norm(dim=1)
@@ -43,9 +38,8 @@ def color_distances(candidates: Mapping[str, tuple[Any, Any]]) -> style.Figure:
         for label, height in _stacked(distances.tolist()):
             x, dot = float(distances[label]), classes[label].tolist()
             axes.scatter([x], [line - height], s=85, color=[dot], edgecolors="black", linewidths=0.5, zorder=3)
-            dark = np.dot(dot, (0.3, 0.59, 0.11)) < 0.5
             axes.text(x, line - height, str(label), ha="center", va="center_baseline", fontsize=6.5, fontweight="bold",
-                      color="white" if dark else "black", zorder=4)  # fmt: skip
+                      color=style.ink_on(dot), zorder=4)  # fmt: skip
     axes.set(
         xlim=(0, 1.75),
         ylim=(len(candidates) - 0.45, -0.55),
@@ -86,18 +80,11 @@ def neighbour_distances(
         groups: title -> (to_positive, to_negative), each (N,), as of `losses.nearest_neighbours`;
             anchors without a positive or without a negative are left out.
         margins: finite, a line each.
-
-    Raises:
-        ValueError: no group, or distances of different lengths.
     """
-    if not groups:
-        raise ValueError("There is nothing to show; give a dictionary of titles and (to_positive, to_negative).")
-    known = {title: _finite(title, *pair) for title, pair in groups.items()}
-    alt = (
-        "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: "
-        + ", ".join(groups)
-        + "."
-    )
+    both = {title: np.stack([style.array(side).astype(float) for side in pair]) for title, pair in groups.items()}
+    known = {title: pair[:, np.isfinite(pair).all(0)] for title, pair in both.items()}
+    alt = "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: "
+    alt += ", ".join(groups) + "."
     figure, grid = style.new(2.5, alt, width=style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
     figure.indexed = True  # a cloud of points
     reach = 1.08 * max(float(pair.max(initial=1e-9)) for pair in known.values())
@@ -114,11 +101,3 @@ def neighbour_distances(
         axes.locator_params(nbins=4)
     grid[0, 0].set_ylabel("to the nearest positive")
     return figure
-
-
-def _finite(title: str, positive: Any, negative: Any) -> np.ndarray:
-    positive, negative = style.array(positive).astype(float), style.array(negative).astype(float)
-    if positive.shape != negative.shape or positive.ndim != 1:
-        raise ValueError(f"{title!r} has distances {positive.shape} and {negative.shape}; both must be (N,).")
-    both = np.stack([positive, negative])
-    return both[:, np.isfinite(both).all(0)]

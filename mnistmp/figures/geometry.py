@@ -62,10 +62,9 @@ def palette_cube(colors: Any = palette.PALETTE, test_color: Any | None = None) -
         *every.T, c=every, s=[150] * 10 + [270], edgecolors="black", linewidths=0.7, depthshade=False, zorder=3
     )
     for name, color in zip([*"0123456789", "test"], every):
-        dark = color @ (0.3, 0.59, 0.11) < 0.5  # by how bright the eye finds it
         size = 6.5 if name == "test" else 8
         axes.text(*color, name, ha="center", va="center_baseline", fontsize=size, fontweight="bold",
-                  color="white" if dark else "black", zorder=4)  # fmt: skip
+                  color=style.ink_on(color), zorder=4)  # fmt: skip
     return figure
 
 

@@ -27,8 +27,6 @@ def samples(
     Raises:
         ValueError: a class that occurs too rarely to fill its columns.
     """
-    if columns < 1:
-        raise ValueError(f"columns is {columns}; it must be 1 or more.")
     chosen = [
         rgb(images)[_column_indices(style.array(labels), columns, name)]
         for images, labels, name in ((train_images, train_labels, "training"), (test_images, test_labels, "test"))

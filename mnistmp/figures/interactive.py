@@ -52,14 +52,17 @@ def latent_space(
     digits = ColumnDataSource({name: values[pictured] for name, values in table.items()}, name="digits")
     pale = ColumnDataSource({name: values[others] for name, values in table.items()})
     classes = {source: BooleanFilter([True] * len(source.data["label"])) for source in (digits, pale)}
-    # The digit pointed at, above the clouds: its ring is drawn anew on every move, and they, which take longer, are not.
+    # The digit pointed at, above the clouds: its ring is drawn anew on every move; they, which take longer, are not.
     chosen = ColumnDataSource({name: [] for name in table}, name="chosen")
     plots, clouds = [], []
     for place, (panel, caption) in enumerate(zip(panels, captions)):
         plot = figure(
-            title=f"({letters[place]}) {panel.title}\naccuracy {np.mean(panel.predicted == panel.labels):.1%}, {caption}",
-            tools="pan,wheel_zoom,box_zoom,fullscreen,reset", match_aspect=True, sizing_mode="stretch_both", min_border=2,
-        )  # fmt: skip
+            title=f"({letters[place]}) {panel.title}\naccuracy {np.mean(table[f'right{place}']):.1%}, {caption}",
+            tools="pan,wheel_zoom,box_zoom,fullscreen,reset",
+            match_aspect=True,
+            sizing_mode="stretch_both",
+            min_border=2,
+        )
         plot.axis.visible = plot.grid.visible = False
         plot.toolbar.autohide, plot.toolbar.logo = True, None
         at = {"x": f"x{place}", "y": f"y{place}"}

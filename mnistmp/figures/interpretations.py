@@ -9,8 +9,6 @@ import pandas as pd
 from mnistmp import paper
 from mnistmp.figures import style
 
-_COLUMNS = ("candidate", "row", "epochs", "n", "val_mean", "val_std", "test_mean", "test_std")
-
 
 @style.styled
 def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> style.Figure:
@@ -21,9 +19,8 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
         highlighted: candidate -> its words in the legend, at most two; they are drawn as curves over the margins.
 
     Raises:
-        ValueError: a missing column, or a highlighted candidate without a run.
+        ValueError: a highlighted candidate without a run.
     """
-    style.need_columns(table, _COLUMNS, "the result of results.search.table")
     margins = [row for row in paper.TABLE2 if row.method == "rcl" and row.id == row.training]
     whole = table[(table["epochs"] == 10) & (table["n"] > 0) & table["row"].isin([row.id for row in margins])]
     alt = "Test accuracy against validation error for all interpretations of the loss, beside the paper's six margins."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Panel:
 
 
 @style.styled
-def latent_space(panels: Sequence[Panel | Mapping[str, Any]]) -> style.Figure:
+def latent_space(panels: Sequence[Panel]) -> style.Figure:
     """Figure 3: a panel per feature space; colour is the true class, circle predicted right, cross wrong.
 
     The title carries the panel's letter and accuracy. Points are drawn in a fixed, mixed order,
@@ -34,18 +35,20 @@ def latent_space(panels: Sequence[Panel | Mapping[str, Any]]) -> style.Figure:
     thousand shapes. A panel without points says so.
 
     Args:
-        panels: `Panel`s or dictionaries with the same keys, at most 26.
+        panels: at most 26.
 
     Raises:
-        ValueError: no panel, too many, a missing key, or arrays that do not fit each other.
+        ValueError: arrays that do not fit each other.
     """
-    if not 1 <= len(panels) <= 26:
-        raise ValueError(f"There are {len(panels)} panels; give 1 to 26.")
     panels = [_checked(panel) for panel in panels]
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     side = style.WIDE / columns if columns == _COLUMNS else 3.0
-    alt = "t-SNE of the features: " + "; ".join(f"({_letter(i)}) {panel.title}" for i, panel in enumerate(panels)) + "."
+    alt = (
+        "t-SNE of the features: "
+        + "; ".join(f"({ascii_lowercase[i]}) {panel.title}" for i, panel in enumerate(panels))
+        + "."
+    )
     size = {"width": side * columns, "height": (side + 0.22) * lines + 0.25}
     figure, grid = style.new(alt=alt, rows=lines, columns=columns, squeeze=False, **size)
     figure.indexed = True
@@ -54,7 +57,7 @@ def latent_space(panels: Sequence[Panel | Mapping[str, Any]]) -> style.Figure:
         axes.set(xticks=[], yticks=[])
         axes.set_box_aspect(1)
         axes.spines[:].set(visible=True, color="#B8B8B8")
-        heading = f"({_letter(index)}) {panel.title}"
+        heading = f"({ascii_lowercase[index]}) {panel.title}"
         if len(panel.xy):
             heading += f"\naccuracy {100 * np.mean(panel.labels == panel.predicted):.1f} %"
             _points(axes, panel)
@@ -96,12 +99,7 @@ def _points(axes, panel):
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
 
 
-def _checked(panel: Panel | Mapping[str, Any]) -> Panel:
-    if isinstance(panel, Mapping):
-        missing = [key for key in ("title", "xy", "labels", "predicted") if key not in panel]
-        if missing:
-            raise ValueError(f"A panel lacks {missing[0]!r}; give title, xy, labels and predicted.")
-        panel = Panel(*(panel[key] for key in ("title", "xy", "labels", "predicted")))
+def _checked(panel: Panel) -> Panel:
     xy, labels, predicted = style.array(panel.xy), style.array(panel.labels), style.array(panel.predicted)
     if not xy.size:
         return Panel(panel.title, np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int))
@@ -113,7 +111,3 @@ def _checked(panel: Panel | Mapping[str, Any]) -> Panel:
     if not np.isfinite(xy).all() or labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"Panel {panel.title!r} has a coordinate that is not finite or a class that is not 0 to 9.")
     return Panel(panel.title, xy, labels.astype(int), predicted.astype(int))
-
-
-def _letter(index: int) -> str:
-    return chr(ord("a") + index)

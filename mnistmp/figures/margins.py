@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 
 from mnistmp.figures import style
 
-_COLUMNS = ("id", "n", "val_mean", "val_std", "test_mean", "test_std")
 _ASIDE = 0.006  # ours and the paper's points stand this far beside their margin
 
 
@@ -27,9 +26,8 @@ def margin_curve(table: pd.DataFrame) -> style.Figure:
             deviations over seeds, n of them; one seed has none.
 
     Raises:
-        ValueError: a column or every margin is missing.
+        ValueError: no row has a margin.
     """
-    style.need_columns(table, _COLUMNS, "the result of report.table2")
     rows = table.assign(margin=table["id"].map(_margin)).dropna(subset="margin").sort_values("margin")
     if not len(rows):
         raise ValueError("The table has no margin; give a table with rows such as rcl-m0.9 and rcl-inf.")
@@ -118,13 +116,7 @@ def weight_grid(
         picked: the weight that the rule picks.
         paper: the paper's weight.
         collapse_below: the validation accuracy below which it counts as collapsed.
-
-    Raises:
-        ValueError: a missing column, no row, or a weight that is not positive.
     """
-    style.need_columns(table, ("weight", "val_accuracy"), "columns weight and val_accuracy")
-    if not len(table) or not (table["weight"] > 0).all():
-        raise ValueError("The grid of weights is empty or has a weight that is not positive; give weights above 0.")
     alt = "Validation accuracy against the weight of the extra term; the picked one and the paper's are marked."
     figure, axes = style.new(2.6, alt)
     mean = table.groupby("weight")["val_accuracy"].mean()

@@ -55,14 +55,7 @@ def singular_values(curves: Sequence[Any], labels: Sequence[str]) -> style.Figur
     Args:
         curves: each (K,) float >= 0, in any order; for instance one per epoch or per method.
         labels: a name for each.
-
-    Raises:
-        ValueError: no curve, or another number of labels.
     """
-    if not len(curves) or len(curves) != len(labels):
-        raise ValueError(
-            f"There are {len(curves)} curves and {len(labels)} labels; give at least one, and as many of both."
-        )
     figure, axes = style.new(2.6, "Singular values from largest to smallest: " + ", ".join(labels) + ".")
     # Many curves are steps of one thing and get shades of one scale; few are different things.
     shades = mpl.colormaps["viridis_r"](np.linspace(0.12, 1, len(curves)))
@@ -86,14 +79,8 @@ def covariance_matrices(before: Any, after: Any, titles: Sequence[str] = ("befor
 
     Args:
         before, after: (C, C) float, for instance from `numpy.cov`.
-
-    Raises:
-        ValueError: a matrix that is not square.
     """
     matrices = [style.array(matrix).astype(float) for matrix in (before, after)]
-    for matrix in matrices:
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
-            raise ValueError(f"A covariance matrix is {matrix.shape}; it must be square, of two channels or more.")
     sides = [matrix[~np.eye(len(matrix), dtype=bool)] for matrix in matrices]
     # A few extreme pairs must not fade all the others: they are cut off at the 99.5th percentile.
     limit = max(float(np.percentile(np.abs(side), 99.5)) for side in sides) or 1.0
@@ -118,13 +105,8 @@ def logit_spread(groups: Mapping[str, Any]) -> style.Figure:
 
     Args:
         groups: name -> logits of any shape.
-
-    Raises:
-        ValueError: no group, or a group without a finite value.
     """
     values = {name: style.array(logits).astype(float).ravel() for name, logits in groups.items()}
-    if not values or not all(np.isfinite(logits).any() for logits in values.values()):
-        raise ValueError("There are no logits to show; give a dictionary of names and logits.")
     low, high = min(np.nanmin(v) for v in values.values()), max(np.nanmax(v) for v in values.values())
     figure, axes = style.new(2.4, "Distribution of the logits: " + ", ".join(groups) + ".")
     bins = np.linspace(low, high if high > low else low + 1, 81)

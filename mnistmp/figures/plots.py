@@ -31,14 +31,7 @@ def lines(
         colors: one per column, for instance `figures.VALIDATION` and `figures.TEST`; columns of one colour
             get dashes of their own. None for the style's colours.
         ylim: lowest and highest value shown; None to fit the data.
-
-    Raises:
-        ValueError: no numbers, or colors that do not fit the columns.
     """
-    if not table.size:
-        raise ValueError("There is nothing to draw: the table has no rows or no columns.")
-    if colors is not None and len(colors) != table.shape[1]:
-        raise ValueError(f"There are {len(colors)} colors for {table.shape[1]} columns; give one for each.")
     names = [str(column) for column in table.columns]
     figure, axes = style.new(2.4, f"{ylabel} over {table.index.name or 'the index'}: {', '.join(names)}.")
     marker = "o" if len(table) <= 30 else None
@@ -63,14 +56,9 @@ def histogram(values: Any, xlabel: str, bins: int | Sequence[float] = 20, ylabel
     Args:
         values: numbers of any shape.
         bins: how many intervals of equal width, or their edges.
-
-    Raises:
-        ValueError: no finite value.
     """
     values = style.array(values).astype(float).ravel()
     values = values[np.isfinite(values)]
-    if not values.size:
-        raise ValueError("There are no finite values to count.")
     figure, axes = style.new(2.0, f"Histogram of {len(values)} values: {xlabel}.", width=4.2)
     axes.hist(values, bins, color="C0", edgecolor="white", linewidth=0.5, zorder=2)
     axes.grid(False, axis="x")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +144,9 @@ def array(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
-def need_columns(table: Any, columns: Iterable[str], what: str) -> None:
-    """Raise ValueError, naming what is missing, unless `table` is a DataFrame with these columns."""
-    missing = [name for name in columns if name not in getattr(table, "columns", ())]
-    if missing:
-        raise ValueError(f"The table lacks the column {missing[0]!r}; give {what}.")
+def ink_on(color: Any) -> str:
+    """Black or white, whichever is legible on an RGB colour of 0 to 1, by how bright the eye finds it."""
+    return "white" if np.dot(color, (0.3, 0.59, 0.11)) < 0.5 else "black"
 
 
 def say(axes: Any, text: str) -> None:
