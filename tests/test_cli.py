@@ -82,7 +82,7 @@ def refused(capsys, started, *arguments):
         (["--jobs", "two"], "'two' is no number of processes"),
         (["--preset", "papper"], "There is no preset 'papper'; choose one of digits, quick, paper"),
         (["--preset", "../paper"], "There is no preset '../paper'"),
-        (["--precision", "float16"], "precision is 'float16'; choose one of float32, bfloat16"),
+        (["--precision", "float16"], "precision is 'float16'; it should be 'float32' or 'bfloat16'"),
         (["--shard", "2/2"], "shard '2/2' cannot be; write I/N"),
         (["--seed", "0"], "unrecognized arguments: --seed 0"),
     ],

@@ -47,8 +47,8 @@ def write(root, contents=None):
 
 def use_tiny_sums(monkeypatch):
     sums = {name: hashlib.sha256(idx(part)).hexdigest() for name, part in zip(data.MNIST_SHA256, tiny_files())}
-    monkeypatch.setattr(data, "MNIST_SHA256", sums)
-    data._mnist.cache_clear()
+    monkeypatch.setattr(data.digits, "MNIST_SHA256", sums)
+    data.digits._mnist.cache_clear()
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def tiny(monkeypatch, tmp_path):
     use_tiny_sums(monkeypatch)
     write(tmp_path)
     yield tmp_path
-    data._mnist.cache_clear()
+    data.digits._mnist.cache_clear()
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_files_in_a_read_only_folder_need_no_lock(tiny, monkeypatch):
-    monkeypatch.setattr(data, "FileLock", None)
+    monkeypatch.setattr(data.digits, "FileLock", None)
     assert data.load("mnist", tiny, download=True).name == "mnist"
 
 
@@ -340,13 +340,13 @@ def test_digits_are_split_without_overlap(source):
 def test_digits_are_scaled_as_torch_scales(source):
     images = torch.from_numpy(source.images[:200])
     theirs = torch.nn.functional.interpolate(images[:, None] * 255 / 16, size=20, mode="bilinear")
-    ours = torch.from_numpy(data._enlarge(images.long().numpy()))[:, 4:24, 4:24]
+    ours = torch.from_numpy(data.digits._enlarge(images.long().numpy()))[:, 4:24, 4:24]
     assert (ours - theirs[:, 0]).abs().max() < 0.51  # rounding
 
 
 def test_changed_digits_are_refused(monkeypatch):
     monkeypatch.setitem(data.CHECKSUMS, "digits", "0" * 64)
-    data._digits.cache_clear()
+    data.digits._digits.cache_clear()
     with pytest.raises(data.DataError, match="not the expected ones.*requirements.lock"):
         data.load("digits")
-    data._digits.cache_clear()
+    data.digits._digits.cache_clear()

@@ -32,7 +32,7 @@ def mnist(place, monkeypatch):
 
     monkeypatch.setattr(run, "run_units", run_units)
     yield write(place.folder / "data")
-    data._mnist.cache_clear()
+    data.digits._mnist.cache_clear()
 
 
 def swap(raw):
@@ -77,7 +77,7 @@ def flip(path):
 @pytest.mark.parametrize("fault, damage, words", FAULTS, ids=[line[0] for line in FAULTS])
 def test_damaged_digits_stop_the_sweep(mnist, place, ledger, fault_table, capsys, fault, damage, words):
     assert cli.main([*SWEEP[:4], "rsc", *SWEEP[5:]]) == 0 and ledger.look() == 1
-    data._mnist.cache_clear()  # another command, another process
+    data.digits._mnist.cache_clear()  # another command, another process
     capsys.readouterr()
     damage(mnist)
     assert cli.main([*SWEEP]) == 2
