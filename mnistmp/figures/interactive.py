@@ -76,7 +76,7 @@ def latent_space(
             plot.scatter(**at, source=chosen, **ring)
         plot.js_on_event("mousemove", CustomJS(code=f"point({place}, cb_obj)"))
         plot.js_on_event("tap", CustomJS(code=f"point({place}, cb_obj)"))
-        plot.js_on_event("mouseleave", CustomJS(code="choose(null)"))
+        plot.js_on_event("mouseleave", CustomJS(code="if (pointer === 'mouse') choose(null)"))
         plots.append(plot)
     legend = CheckboxButtonGroup(
         name="legend",
