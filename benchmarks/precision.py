@@ -78,7 +78,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        codes = [train(options.preset, one, options.rows, options.seeds, options.jobs) for one in ("float32", "bfloat16")]
+        codes = [
+            train(options.preset, one, options.rows, options.seeds, options.jobs) for one in ("float32", "bfloat16")
+        ]
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -25,8 +25,8 @@ from workers import Loop, Workers
 
 from mnistmp import data, engine, paper
 from mnistmp.fast import kernels
-from mnistmp.results import readme
 from mnistmp.records.provenance import device_name
+from mnistmp.results import readme
 from mnistmp.sweep.process import worker_environment
 
 BATCH = 128

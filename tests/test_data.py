@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import multiprocessing
 import os
-import shutil
 import socket
 import time
 from pathlib import Path

@@ -338,9 +338,7 @@ def test_invalid_option_is_one_sentence_that_names_it(method, options):
 
 def test_from_json_wants_every_field_and_no_other():
     values = spec_for("rcl-inf", 0).to_json()
-    with pytest.raises(
-        InputError, match="there is no field 'colour'."
-    ) as refusal:
+    with pytest.raises(InputError, match="there is no field 'colour'.") as refusal:
         RunSpec.from_json({**values, "colour": "red"})
     assert_one_sentence(refusal)
     for name in values:
