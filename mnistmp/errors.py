@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the doctor must run without pydantic
@@ -18,6 +19,12 @@ class DataError(InputError):
 
 class RecordError(InputError):
     """A record cannot be read, written or used."""
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """InputError, with the choices, unless `value` is one of them."""
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
 
 
 def sentence(error: ValidationError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The two of Table 2, and the end of the training as another reading.
+# The two of Table 2, and the end of the training as another interpretation.
 RULES = ("best-validation", "early-stop", "last")
 
 EARLY_STOP = 95  # percent of validation accuracy, the paper's "@95"

@@ -117,7 +117,7 @@ def test_published_mnist():
 
 
 def test_unknown_dataset():
-    with pytest.raises(data.DataError, match="unknown dataset 'svhn': choose one of mnist, digits"):
+    with pytest.raises(ValueError, match="dataset is 'svhn'; choose one of mnist, digits"):
         data.load("svhn")
 
 

@@ -12,12 +12,12 @@ from mnistmp.data.palette import (
     PALETTE,
     SPLITS,
     as_palette,
-    check_choice,
     check_geometry,
     color_table,
     mean_color,
     split_digits,
 )
+from mnistmp.errors import check_choice
 
 
 class MNISTMP(torchvision.datasets.VisionDataset):

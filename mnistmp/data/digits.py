@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from mnistmp.errors import DataError
+from mnistmp.errors import DataError, check_choice
 
 DATASETS = ("mnist", "digits")
 
@@ -63,10 +63,9 @@ def load(name: str = "mnist", root: str | Path | None = None, download: bool = T
     files are downloaded there once, however many processes ask. "digits" needs no files.
     Raises DataError for anything that is missing, unreadable or not the published content.
     """
+    check_choice("dataset", name, DATASETS)
     if name == "digits":
         return _digits()
-    if name != "mnist":
-        raise DataError(f"unknown dataset {name!r}: choose one of {', '.join(DATASETS)}.")
     root = data_root(root)
     if download and _missing(root):
         _download(root)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mnistmp import data
+from mnistmp.errors import check_choice
 
 # Class colours 0-9, RGB. The paper gives the geometry only; the authors published these values later.
 PALETTE = torch.tensor(
@@ -37,12 +38,6 @@ CUBE_RADIUS = math.sqrt(3) / 2  # four colours, at the cube's vertices
 ROUNDING = math.sqrt(3) / 255  # two distances may differ by this because colours are whole numbers
 # "Sufficiently different" (Section 3.2) comes without a number: the sphere's radius is our choice.
 SMALLEST_GAP = 0.5
-
-
-def check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise ValueError, one sentence with the choices, where `value` is none of them."""
-    if value not in choices:
-        raise ValueError(f"unknown {what} {value!r}: choose {', '.join(choices[:-1])} or {choices[-1]}.")
 
 
 def as_palette(palette: Any) -> torch.Tensor:
@@ -126,7 +121,7 @@ def input_table(table: torch.Tensor, input_range: str = "[-1,1]", dtype: torch.d
 
     "[0,1]" divides by 255 as torchvision's ToTensor does; "[-1,1]" is 2x - 1 of that, black being -1.
     """
-    check_choice("input range", input_range, ("[-1,1]", "[0,1]"))
+    check_choice("input_range", input_range, ("[-1,1]", "[0,1]"))
     values = table.float() / 255
     return (values if input_range == "[0,1]" else 2 * values - 1).to(dtype)
 
@@ -163,10 +158,10 @@ def split_digits(digits: data.GreyDigits, split: str) -> tuple[torch.Tensor, tor
 def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch.Tensor:
     """Return grey uint8 (N, 28, 28) as uint8 (N, size, size), size 28 (unchanged) or 32.
 
-    32x32 is another reading of the paper, which gives no size: "bilinear" enlarges (antialiasing
+    32x32 is another interpretation of the paper, which gives no size: "bilinear" enlarges (antialiasing
     has nothing to do when enlarging), "pad" puts two black pixels around.
     """
-    check_choice("way to resize", how, ("bilinear", "pad"))
+    check_choice("resize", how, ("bilinear", "pad"))
     if size not in (28, 32):
         raise ValueError(f"image size {size!r} is not possible: choose 28 or 32.")
     if size == 28:

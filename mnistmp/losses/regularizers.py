@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from mnistmp.losses.readings import at_least_float32, check_reading
+from mnistmp.errors import check_choice
+
+
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """float64 as it is, everything else as float32: sums of thousands of bfloat16 numbers lose most of them."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def double_soft_orthogonality(weight: torch.Tensor, norm: str = "squared") -> torch.Tensor:
@@ -25,7 +30,7 @@ def double_soft_orthogonality(weight: torch.Tensor, norm: str = "squared") -> to
     Raises:
         ValueError: an unknown norm.
     """
-    check_reading("norm", norm, ("squared", "unsquared", "mean"))
+    check_choice("norm", norm, ("squared", "unsquared", "mean"))
     filters = at_least_float32(weight).flatten(1)  # W', a filter a row
     smaller, larger = sorted(filters.shape)
     gram = _gram(filters if len(filters) == smaller else filters.T)
@@ -56,8 +61,8 @@ def decorrelation(features: torch.Tensor, layout: str = "positions", reduction: 
     Raises:
         ValueError: another shape, an unknown layout or reduction.
     """
-    check_reading("layout", layout, ("positions", "pooled", "flat"))
-    check_reading("reduction", reduction, ("sum", "mean"))
+    check_choice("layout", layout, ("positions", "pooled", "flat"))
+    check_choice("reduction", reduction, ("sum", "mean"))
     if features.ndim not in (2, 4):
         raise ValueError(f"features {tuple(features.shape)} do not fit; expected (N, C, H, W) or (N, D).")
     rows = at_least_float32(features)
@@ -86,7 +91,7 @@ def spectral_decoupling(
 
     Args:
         logits: (N, K) float.
-        labels: (N,) int64, needed by the reading "true-logit" only.
+        labels: (N,) int64, needed by "true-logit" only.
         reduction: "mean" over all N*K entries, as in the authors' code and DomainBed; "sum" over
             classes and mean over samples; "half-mean", half of the first; "true-logit", half the
             square of the true class's logit.
@@ -97,7 +102,7 @@ def spectral_decoupling(
     Raises:
         ValueError: an unknown reduction, or labels that are missing.
     """
-    check_reading("reduction", reduction, ("mean", "sum", "half-mean", "true-logit"))
+    check_choice("reduction", reduction, ("mean", "sum", "half-mean", "true-logit"))
     squares = at_least_float32(logits).square()
     if reduction == "sum":
         return squares.sum(1).mean()

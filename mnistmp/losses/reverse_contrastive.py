@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mnistmp.losses.readings import at_least_float32, check_reading
+from mnistmp.errors import check_choice
+from mnistmp.losses.regularizers import at_least_float32
 
 Scaling = Literal["coordinate", "channel", "batch", "sample"]
 Positive = Literal[
@@ -277,14 +278,14 @@ def _check_readings(
         raise ValueError(f"margin is {margin}; it must be 0 or more, or infinity.")
     if not 0 <= epsilon < math.inf:
         raise ValueError(f"epsilon is {epsilon}; it must be 0 or more.")
-    check_reading("scaling", scaling, get_args(Scaling))
-    check_reading("positive", positive, get_args(Positive))
-    check_reading("negative", negative, get_args(Negative))
-    check_reading("distance", distance, ("sum", "mean", "channel-mean"))
-    check_reading("extrema_gradient", extrema_gradient, ("kept", "detached"))
-    check_reading("detach", detach, ("after-scaling", "before-scaling"))
-    check_reading("mining", mining, get_args(Mining))
-    check_reading("condition", condition, get_args(Condition))
+    check_choice("scaling", scaling, get_args(Scaling))
+    check_choice("positive", positive, get_args(Positive))
+    check_choice("negative", negative, get_args(Negative))
+    check_choice("distance", distance, ("sum", "mean", "channel-mean"))
+    check_choice("extrema_gradient", extrema_gradient, ("kept", "detached"))
+    check_choice("detach", detach, ("after-scaling", "before-scaling"))
+    check_choice("mining", mining, get_args(Mining))
+    check_choice("condition", condition, get_args(Condition))
     several = positive in SEVERAL or negative == "mean"
     if several and condition in ("map", "coordinate", "batch") or positive[:6] == "active" and condition == "closest":
         raise ValueError(

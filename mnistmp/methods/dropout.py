@@ -92,7 +92,7 @@ class DropoutOrthogonality(Dropout):
 
     Options, besides dropout's:
         weight: 1 in the paper.
-        norm: a reading of the penalty, see `losses.double_soft_orthogonality`.
+        norm: an interpretation of the penalty, see `losses.double_soft_orthogonality`.
         filters: of "conv2" ("on the same layer as dropout"), or of "both" convolutions.
     """
 
@@ -122,7 +122,7 @@ class DropoutCovariance(Dropout):
 
     Options, besides dropout's:
         weight: 0.01 in the paper.
-        layout, reduction: readings of the penalty, see `losses.decorrelation`.
+        layout, reduction: interpretations of the penalty, see `losses.decorrelation`.
         maps: F's output "pooled", or the second convolution's maps before pooling, "unpooled".
     """
 

@@ -17,7 +17,7 @@ class RCL(Method):
     Options:
         weight: alpha of Algorithm 1; the paper uses 1.
         margin: m of Eq. 1 and 2; infinity drops the condition.
-        scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon: readings
+        scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon: interpretations
             of what the text leaves open, see `losses.reverse_contrastive_loss`.
         tensor: "post-relu" is F's output; "pre-relu" the same before its last ReLU.
     """
@@ -43,7 +43,7 @@ class RCL(Method):
         super().__init__(network)
         self.weight = weight
         self.tensor = tensor
-        self.reading = dict(
+        self.variant = dict(
             margin=margin,
             scaling=scaling,
             distance=distance,
@@ -64,7 +64,7 @@ class RCL(Method):
             raw = features = self.features(images)
         cross_entropy = F.cross_entropy(self.classifier(features).float(), labels)
         rcl, active = reverse_contrastive_loss(
-            raw, labels, generator=self.generator, return_active=True, **self.reading
+            raw, labels, generator=self.generator, return_active=True, **self.variant
         )
         # Algorithm 1, last line: L_CE + alpha * L_RC.
         return cross_entropy + self.weight * rcl, {"cross_entropy": cross_entropy, "rcl": rcl, "active": active}

@@ -14,7 +14,7 @@ class SpectralDecoupling(Method):
 
     Options:
         weight: 5 in the paper.
-        reduction: "mean" over samples and classes; the others are readings, see `losses.spectral_decoupling`.
+        reduction: "mean" over samples and classes; the others are interpretations, see `losses.spectral_decoupling`.
     """
 
     def __init__(
