@@ -82,10 +82,10 @@ def reverse_contrastive_loss(
         anchor alone in its class counts in N and contributes 0; so does a constant coordinate.
 
     Raises:
-        ValueError: shapes that do not fit, a negative or NaN margin or epsilon, an unknown reading, or a
+        ValueError: shapes that do not fit, a negative or NaN margin or epsilon, an unknown name, or a
             condition per map or coordinate without one positive and one negative to compare.
     """
-    _check_readings(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon)
+    _check_variant(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon)
     if features.ndim < 2 or labels.shape != features.shape[:1]:
         raise ValueError(
             f"features {tuple(features.shape)} and labels {tuple(labels.shape)} do not fit; expected (N, ...) and (N,)."
@@ -226,20 +226,20 @@ class ReverseContrastiveLoss(nn.Module):
     Example: `loss = cross_entropy + alpha * ReverseContrastiveLoss(margin=0.9)(features, labels)`.
 
     Raises:
-        ValueError: a negative or NaN margin, an unknown reading.
+        ValueError: a negative or NaN margin, an unknown name.
     """
 
-    def __init__(self, margin: float = math.inf, scaling: Scaling = "coordinate", **readings: str | float):
+    def __init__(self, margin: float = math.inf, scaling: Scaling = "coordinate", **variant: str | float):
         super().__init__()
-        _check_readings(margin, scaling, **readings)
-        self.margin, self.scaling, self.readings = margin, scaling, readings
+        _check_variant(margin, scaling, **variant)
+        self.margin, self.scaling, self.variant = margin, scaling, variant
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return reverse_contrastive_loss(features, labels, self.margin, self.scaling, **self.readings)
+        return reverse_contrastive_loss(features, labels, self.margin, self.scaling, **self.variant)
 
     def extra_repr(self) -> str:
-        readings = {"margin": self.margin, "scaling": self.scaling, **self.readings}
-        return ", ".join(f"{name}={value!r}" for name, value in readings.items())
+        variant = {"margin": self.margin, "scaling": self.scaling, **self.variant}
+        return ", ".join(f"{name}={value!r}" for name, value in variant.items())
 
 
 def _extrema(features, scaling):
@@ -270,7 +270,7 @@ class _Extremum(torch.autograd.Function):
         return gradient / ties.sum(ctx.axes, keepdim=True) * ties, None, None
 
 
-def _check_readings(
+def _check_variant(
     margin, scaling, positive="closest", negative="closest", distance="sum", extrema_gradient="kept",
     detach="after-scaling", mining="scaled", condition="anchor", epsilon=0.0,
 ):  # fmt: skip
