@@ -17,7 +17,7 @@ Positive = Literal[
     "closest", "second", "farthest", "random", "subset", "shifted", "mean", "active-mean", "active-sum"
 ]  # fmt: skip
 Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
-Condition = Literal["anchor", "closest", "map", "coordinate", "batch"]
+Condition = Literal["anchor", "closest", "map", "coordinate", "class", "batch"]
 Mining = Literal["scaled", "raw", "euclidean"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
 
@@ -72,7 +72,7 @@ def reverse_contrastive_loss(
             among scaled ones in "euclidean" distance.
         condition: what Eq. 1 is tested for: each "anchor"; the same with the "closest" positive, whichever the
             anchor is pushed from; each "map" (channel) or "coordinate" of an anchor by
-            itself, which then pushes or not; or the mean distances of the whole "batch".
+            itself, which then pushes or not; or the mean distances of a "class" or of the whole "batch".
         epsilon: added to maximum - minimum before dividing by it, 0 or more.
         generator: source of what is drawn at random; None for torch's global one.
         return_active: return (loss, share of anchors that were pushed), the share without gradient.
@@ -124,10 +124,11 @@ def reverse_contrastive_loss(
             active = pushed.any(1)
         else:
             index, to_positive = _choose(distances, others, positive, generator)
-            if condition == "batch":
+            if condition in ("class", "batch"):
                 there = to_positive < math.inf
-                to_positive, limit = (torch.where(there, one, 0).mean() for one in (to_positive, limit))
-                active = there & (to_positive < limit)
+                together = (same if condition == "class" else torch.ones_like(same)).to(distances.dtype)
+                near, far = (together @ torch.where(there, one, 0) for one in (to_positive, to_negative))
+                active = there if margin == math.inf else there & (near < margin * far)
             else:
                 if condition == "closest":
                     _, to_positive = _choose(distances, others)
@@ -287,7 +288,7 @@ def _check_variant(
     check_choice("mining", mining, get_args(Mining))
     check_choice("condition", condition, get_args(Condition))
     several = positive in SEVERAL or negative == "mean"
-    if several and condition in ("map", "coordinate", "batch") or positive[:6] == "active" and condition == "closest":
+    if several and condition in ("map", "coordinate", "class", "batch") or positive[:6] == "active" and condition == "closest":
         raise ValueError(
             f"condition is {condition!r} with positive {positive!r} and negative {negative!r}; "
             'it needs one positive and one negative.'
