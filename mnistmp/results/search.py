@@ -43,7 +43,7 @@ CANDIDATES: tuple[Options, ...] = tuple(
 CANDIDATES += tuple(
     {"positive": "closest", "scaling": "coordinate", option: value}
     for option, values in {
-        "condition": ("map", "coordinate", "class", "batch"), "negative": ("second", "random", "subset", "farthest", "mean"),
+        "condition": ("map", "coordinate", "class", "batch", "batch-map", "batch-coordinate"), "negative": ("second", "random", "subset", "farthest", "mean"),
         "mining": ("euclidean",),
     }.items() for value in values
 ) + tuple(
