@@ -71,7 +71,7 @@ def test_the_example_runs():
     there, here = 'MNISTMP("data", split="train",', 'MNISTMP(None, dataset="digits", split="train",'
     assert there in code and "download=True" in code
     names = {}
-    exec(code.replace(there, here), names)  # noqa: S102
+    exec(code.replace(there, here), names)
     assert names["images"].shape == (128, 3, 28, 28) and names["rcl"].item() < 0 and names["loss"].requires_grad
 
 
