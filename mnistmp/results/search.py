@@ -39,20 +39,15 @@ CANDIDATES: tuple[Options, ...] = tuple(
     {"positive": positive, "scaling": scaling}
     for positive, scaling in itertools.product(get_args(Positive), get_args(Scaling))
 )
-# Added after stage 1, see the end of the protocol: what a finite margin compares, and nothing else.
-CANDIDATES += tuple(
-    {"positive": "closest", "scaling": "coordinate", option: value}
-    for option, values in {
-        "condition": ("map", "coordinate", "class", "batch", "batch-map", "batch-coordinate"), "negative": ("second", "random", "subset", "farthest", "mean"),
-        "mining": ("euclidean",),
-    }.items() for value in values
-) + tuple(
-    {"positive": choice, "scaling": "coordinate", "negative": choice} for choice in ("random", "mean")
-)  # fmt: skip
-# Added after stage 1, too: the closest positive is compared, another is pushed from.
-CANDIDATES += tuple(
-    {"positive": positive, "scaling": "coordinate", "condition": "closest"}
-    for positive in ("random", "shifted", "mean", "farthest")
+# Added later, see the protocol: another condition, and nothing else; none at all; the condition of the closest alone.
+_TEXT = {"positive": "closest", "scaling": "coordinate"}
+CONDITIONS = ("map", "coordinate", "class", "batch", "batch-map", "batch-coordinate")
+CANDIDATES += (
+    *({**_TEXT, "condition": condition} for condition in CONDITIONS),
+    *({**_TEXT, "negative": negative} for negative in ("second", "random", "subset", "farthest", "mean")),
+    {**_TEXT, "mining": "euclidean"},
+    *({**_TEXT, "positive": choice, "negative": choice} for choice in ("random", "mean")),
+    *({**_TEXT, "positive": one, "condition": "closest"} for one in ("random", "shifted", "mean", "farthest")),
 )
 # For want of computing time these wait after stage 1, see the protocol; emptied, the race goes on with them.
 WAITING = SEVERAL
