@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -125,11 +125,12 @@ def search(
 
 def entrants(number: int, runs: Runs) -> list[Options]:
     """The candidates of a stage, counted from 1: those that the stages before it left, the best first."""
-    left = list(CANDIDATES)
+    left, rows = list(CANDIDATES), set()
     for stage in STAGES[: number - 1]:
         left = [options for options in left if stage.stays(options, runs)]
         if stage.keep is not None:
-            left = sorted(left, key=lambda options: rank(options, stage.seeds, runs))[: stage.keep]
+            rows |= set(stage.rows)  # what later stages train must not change what this one decided
+            left = sorted(left, key=lambda options: rank(options, stage.seeds, runs, rows))[: stage.keep]
     return left
 
 
@@ -181,23 +182,26 @@ def deviations(measured: Mapping[str, float], paper: tuple[float, ...], factor: 
     return mean, ratio / math.sqrt(0.5 / (n - 1) + 0.5 / (PAPER_RUNS - 1))
 
 
-def score(options: Options, seeds: Sequence[int], runs: Runs, factor: float = 1.0) -> float:
-    """The sum of squared `deviations` over RCL's rows as far as they are recorded; no test accuracy takes part."""
+def score(
+    options: Options, seeds: Sequence[int], runs: Runs, trained: Collection[str] = MARGINS, factor: float = 1.0
+) -> float:
+    """The sum of squared `deviations` over the rows that read these trained ones; no test accuracy takes part."""
     total = 0.0
     for row in protocol.TABLE2:
-        if row.method == "rcl":
+        if row.training in trained:
             found = deviations(measure(options, row, seeds, runs), row.paper, factor)
             total += sum(deviation**2 for deviation in found if not math.isnan(deviation))
     return total
 
 
-def lost(options: Options, seeds: Sequence[int], runs: Runs) -> int:
+def lost(options: Options, seeds: Sequence[int], runs: Runs, trained: Collection[str] = MARGINS) -> int:
     """How many rows with a margin of at most 0.6 have a run that lost validation accuracy, as none of the paper's did."""
-    rows = [measure(options, protocol.row(row), seeds, runs) for row in SMALL]
+    rows = [measure(options, protocol.row(row), seeds, runs) for row in SMALL if row in trained]
     return sum(bool(row["diverged"]) or row["val_least"] < HELD for row in rows)
 
 
-def rank(options: Options, seeds: str, runs: Runs) -> tuple[int, float]:
+def rank(options: Options, seeds: str, runs: Runs, trained: Collection[str] = MARGINS) -> tuple[int, float]:
     """What candidates are sorted by: rows that lost accuracy, then the lower of the scores with and without factor."""
     numbers = protocol.parse_seeds(seeds)
-    return lost(options, numbers, runs), min(score(options, numbers, runs, factor) for factor in (1.0, DROPPED_BATCH))
+    scores = [score(options, numbers, runs, trained, factor) for factor in (1.0, DROPPED_BATCH)]
+    return lost(options, numbers, runs, trained), min(scores)
