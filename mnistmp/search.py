@@ -45,6 +45,12 @@ CANDIDATES += tuple(
     {"positive": positive, "scaling": "coordinate", "condition": "closest"}
     for positive in ("random", "shifted", "mean", "farthest")
 )
+# Added during stage 2, see the protocol: the other range of the images; they enter at LATE.
+LATE = 4
+IN_0_1: tuple[Options, ...] = tuple(
+    {"positive": positive, "scaling": scaling, "input_range": "[0,1]"}
+    for positive in ("random", "shifted") for scaling in ("coordinate", "channel")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,12 +132,13 @@ def search(
 def entrants(number: int, runs: Runs) -> list[Options]:
     """The candidates of a stage, counted from 1: those that the stages before it left, the best first."""
     left, rows = list(CANDIDATES), set()
-    for stage in STAGES[: number - 1]:
+    for place, stage in enumerate(STAGES[: number - 1], 1):
+        left = [*IN_0_1, *left] if place == LATE else left
         left = [options for options in left if stage.stays(options, runs)]
         if stage.keep is not None:
             rows |= set(stage.rows)  # what later stages train must not change what this one decided
             left = sorted(left, key=lambda options: rank(options, stage.seeds, runs, rows))[: stage.keep]
-    return left
+    return [*IN_0_1, *left] if number == LATE else left
 
 
 def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
@@ -139,13 +146,13 @@ def spec(options: Options, row: str, seed: int, epochs: int = 10) -> RunSpec:
     own = protocol.spec_for(row, seed)
     if own.options["margin"] == math.inf:  # nothing is compared: these are the same run
         options = {name: value for name, value in options.items() if name not in ("condition", "negative")}
+    fields = {"input_range": options.get("input_range", own.input_range), "epochs": epochs}
+    options = {name: value for name, value in options.items() if name not in fields}
     name = own.row
-    for option, value in options.items():
-        if value != own.options[option]:
+    for option, value in (options | fields).items():
+        if value != own.options.get(option, getattr(own, option, None)):
             name = named(name, option, value)
-    if epochs != own.epochs:
-        name = named(name, "epochs", epochs)
-    return protocol.spec_for(row, seed, row=name, options=options, epochs=epochs)
+    return protocol.spec_for(row, seed, row=name, options=options, **fields)
 
 
 def recorded() -> dict[tuple[str, int], Any]:
