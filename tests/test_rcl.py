@@ -105,9 +105,13 @@ def oracle(
         losses.append(total / (1 if positive == "active-sum" else max(len(pushes), 1)))
     if condition in ("anchor", "closest") or margin == math.inf:
         return sum(losses) / count
-    if condition == "batch":
-        near, far = (sum(gap[i][j] for i, j in pairs) for pairs in ([b[:2] for b in both], [b[::2] for b in both]))
-        return sum(-d(scaled[i], live_positives[p]) for i, p, _ in both if near < margin * far) / count + 0 * scaled.sum()
+    if condition in ("class", "batch"):
+        total = 0 * scaled.sum()
+        for i, p, _ in both:
+            members = [b for b in both if condition == "batch" or labels[b[0]] == labels[i]]
+            if sum(gap[a][p] for a, p, _ in members) < margin * sum(gap[a][n] for a, _, n in members):
+                total = total - d(scaled[i], live_positives[p])
+        return total / count
     shape = (channels, positions) if condition == "map" else (channels * positions, 1)
     total = 0 * scaled.sum()
     for i, p, n in both:

@@ -16,7 +16,7 @@ Positive = Literal[
     "closest", "second", "farthest", "random", "subset", "shifted", "mean", "active-mean", "active-sum"
 ]  # fmt: skip
 Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
-Condition = Literal["anchor", "closest", "map", "coordinate", "batch"]
+Condition = Literal["anchor", "closest", "map", "coordinate", "class", "batch"]
 Mining = Literal["scaled", "raw", "euclidean"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
 
@@ -71,7 +71,7 @@ def reverse_contrastive_loss(
             among scaled ones in "euclidean" distance.
         condition: what Eq. 1 is tested for: each "anchor"; the same with the "closest" positive, whichever the
             anchor is pushed from; each "map" (channel) or "coordinate" of an anchor by
-            itself, which then pushes or not; or the mean distances of the whole "batch".
+            itself, which then pushes or not; or the mean distances of a "class" or of the whole "batch".
         epsilon: added to maximum - minimum before dividing by it, 0 or more.
         generator: source of what is drawn at random; None for torch's global one.
         return_active: return (loss, share of anchors that were pushed), the share without gradient.
@@ -123,10 +123,11 @@ def reverse_contrastive_loss(
             active = pushed.any(1)
         else:
             index, to_positive = _choose(distances, others, positive, generator)
-            if condition == "batch":
+            if condition in ("class", "batch"):
                 there = to_positive < math.inf
-                to_positive, limit = (torch.where(there, one, 0).mean() for one in (to_positive, limit))
-                active = there & (to_positive < limit)
+                together = (same if condition == "class" else torch.ones_like(same)).to(distances.dtype)
+                near, far = (together @ torch.where(there, one, 0) for one in (to_positive, to_negative))
+                active = there if margin == math.inf else there & (near < margin * far)
             else:
                 if condition == "closest":
                     _, to_positive = _choose(distances, others)
@@ -285,7 +286,7 @@ def _check_readings(
     check_reading("detach", detach, ("after-scaling", "before-scaling"))
     check_reading("mining", mining, get_args(Mining))
     check_reading("condition", condition, get_args(Condition))
-    by_pair = condition in ("map", "coordinate", "batch")
+    by_pair = condition in ("map", "coordinate", "class", "batch")
     if by_pair and (positive in SEVERAL or negative == "mean") or condition == "closest" and positive.startswith("active"):
         raise ValueError(
             f"condition is {condition!r} with positive {positive!r} and negative {negative!r}; "
