@@ -36,7 +36,7 @@ CANDIDATES: tuple[Options, ...] = tuple(
 CANDIDATES += tuple(
     {"positive": "closest", "scaling": "coordinate", option: value}
     for option, values in {
-        "condition": ("map", "coordinate", "class", "batch"), "negative": ("second", "random", "subset", "farthest", "mean"),
+        "condition": ("map", "coordinate", "class", "batch", "batch-map", "batch-coordinate"), "negative": ("second", "random", "subset", "farthest", "mean"),
         "mining": ("euclidean",),
     }.items() for value in values
 ) + tuple({"positive": choice, "scaling": "coordinate", "negative": choice} for choice in ("random", "mean"))  # fmt: skip

@@ -112,14 +112,18 @@ def oracle(
             if sum(gap[a][p] for a, p, _ in members) < margin * sum(gap[a][n] for a, _, n in members):
                 total = total - d(scaled[i], live_positives[p])
         return total / count
-    shape = (channels, positions) if condition == "map" else (channels * positions, 1)
+    shape = (channels, positions) if condition.endswith("map") else (channels * positions, 1)
     total = 0 * scaled.sum()
-    for i, p, n in both:
-        own, to_positive, to_negative = (scaled[j].view(shape) for j in (i, p, n))
-        live = live_positives[p].view(shape)
+    parts = [[scaled[j].detach().view(shape) for j in trio] for trio in both]  # of anchor, positive and negative
+    for a, (i, p, _) in enumerate(both):
+        live = (scaled[i] - live_positives[p]).abs().view(shape)
         for part in range(shape[0]):
-            if (own - to_positive)[part].abs().sum() < margin * (own - to_negative)[part].abs().sum():
-                total = total - (own - live)[part].abs().sum()
+            near, far = (
+                sum((b[0] - b[other])[part].abs().sum() for b in (parts if condition.startswith("batch") else [parts[a]]))
+                for other in (1, 2)
+            )
+            if near < margin * far:
+                total = total - live[part].sum()
     return total / count / {"sum": 1, "mean": channels * positions, "channel-mean": positions}[distance]
 
 

@@ -16,7 +16,7 @@ Positive = Literal[
     "closest", "second", "farthest", "random", "subset", "shifted", "mean", "active-mean", "active-sum"
 ]  # fmt: skip
 Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
-Condition = Literal["anchor", "closest", "map", "coordinate", "class", "batch"]
+Condition = Literal["anchor", "closest", "map", "coordinate", "class", "batch", "batch-map", "batch-coordinate"]
 Mining = Literal["scaled", "raw", "euclidean"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
 
@@ -71,7 +71,8 @@ def reverse_contrastive_loss(
             among scaled ones in "euclidean" distance.
         condition: what Eq. 1 is tested for: each "anchor"; the same with the "closest" positive, whichever the
             anchor is pushed from; each "map" (channel) or "coordinate" of an anchor by
-            itself, which then pushes or not; or the mean distances of a "class" or of the whole "batch".
+            itself, which then pushes or not; or the mean distances of a "class" or of the whole "batch";
+            "batch-map" or "batch-coordinate", each map or coordinate by its mean over the batch.
         epsilon: added to maximum - minimum before dividing by it, 0 or more.
         generator: source of what is drawn at random; None for torch's global one.
         return_active: return (loss, share of anchors that were pushed), the share without gradient.
@@ -114,7 +115,7 @@ def reverse_contrastive_loss(
         distances = torch.cdist(mined, mined) if mining == "euclidean" else pairwise_l1(mined)
         same, others = _masks(labels)
         opponent, to_negative = _choose(distances, ~same, negative, generator)
-        by_part = condition in ("map", "coordinate") and margin != math.inf
+        by_part = condition.endswith(("map", "coordinate")) and margin != math.inf
         limit = torch.full_like(to_negative, math.inf)
         if margin != math.inf and not by_part:
             limit = margin * to_negative
@@ -145,8 +146,10 @@ def reverse_contrastive_loss(
         if by_part:
             own, other = gaps.detach(), (target - target[opponent]).abs()
             own, other = (part.unflatten(1, (-1, features.shape[-1])) for part in (own, other))
-            if condition == "map":
-                own, other = own.sum(1, keepdim=True).expand_as(own), other.sum(1, keepdim=True).expand_as(own)
+            if condition.endswith("map"):
+                own, other = (part.sum(1, keepdim=True).expand_as(part) for part in (own, other))
+            if condition.startswith("batch"):
+                own, other = (part.mul(active[:, None, None]).sum(0).expand_as(part) for part in (own, other))
             met = (own < margin * other).flatten(1)
             gaps = gaps * met
         pushes = (gaps.mean(1) if distance == "mean" else gaps.sum(1)) * active  # d(f_a, f_p)
@@ -286,7 +289,7 @@ def _check_readings(
     check_reading("detach", detach, ("after-scaling", "before-scaling"))
     check_reading("mining", mining, get_args(Mining))
     check_reading("condition", condition, get_args(Condition))
-    by_pair = condition in ("map", "coordinate", "class", "batch")
+    by_pair = condition not in ("anchor", "closest")
     if by_pair and (positive in SEVERAL or negative == "mean") or condition == "closest" and positive.startswith("active"):
         raise ValueError(
             f"condition is {condition!r} with positive {positive!r} and negative {negative!r}; "
