@@ -6,7 +6,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-# Public name -> where it lives. The names on the right of the last four are what notebooks and users called them before.
+# Public name -> where it lives.
 _HOMES = {
     "MNISTMP": "data.dataset:MNISTMP",
     "PALETTE": "data.palette:PALETTE",
@@ -15,7 +15,10 @@ _HOMES = {
     "ReverseContrastiveLoss": "losses:ReverseContrastiveLoss",
     "RunSpec": "spec:RunSpec",
     "fit": "engine:fit",
-    **{name: name for name in ("data", "engine", "figures", "latent", "losses", "methods", "paper", "records", "results")},
+    **{
+        name: name
+        for name in ("data", "engine", "figures", "latent", "losses", "methods", "paper", "records", "results")
+    },
     # Their names before the rooms had theirs.
     "benchmark": "data.palette",
     "protocol": "paper",

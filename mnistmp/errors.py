@@ -1,4 +1,4 @@
-"""What a user's input can get wrong: every message is one sentence that says what is wrong, what is valid and what to do."""
+"""What a user's input can get wrong: one sentence each that says what is wrong, what is valid and what to do."""
 
 from __future__ import annotations
 

@@ -42,7 +42,12 @@ class LeNet(nn.Module):
         side = feature_side(image_size)
         if side < 1:
             raise ValueError(f"image_size is {image_size}; this network needs images of at least 16x16 pixels.")
-        layers = {"conv1": nn.Conv2d(3, 64, 5), "pool1": PoolReLU(), "conv2": nn.Conv2d(64, 128, 5), "pool2": PoolReLU()}
+        layers = {
+            "conv1": nn.Conv2d(3, 64, 5),
+            "pool1": PoolReLU(),
+            "conv2": nn.Conv2d(64, 128, 5),
+            "pool2": PoolReLU(),
+        }
         self.features = nn.Sequential(OrderedDict(layers))
         self.classifier = nn.Sequential(
             nn.Flatten(),

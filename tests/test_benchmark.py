@@ -13,8 +13,8 @@ from torchvision.transforms.v2.functional import resize as torchvision_resize
 
 from mnistmp import data
 from mnistmp.data import palette
-from mnistmp.data.palette import PALETTE, TEST, TEST_COLOR
 from mnistmp.data.dataset import MNISTMP
+from mnistmp.data.palette import PALETTE, TEST, TEST_COLOR
 
 FROZEN_DIGITS = "ff29ea8e13a3838eb106806011074fde3fbf3432e5e7f490ab30eafbe34088ad"
 
@@ -198,7 +198,7 @@ def test_torchvision_conventions():
     lines = repr(dataset).splitlines()
     assert lines[:3] == ["Dataset MNISTMP", "    Number of datapoints: 360", "    Split: val"]
     assert "scikit-learn" in lines[3] and "StandardTransform" in lines[4]
-    copy = pickle.loads(pickle.dumps(MNISTMP(split="val", dataset="digits")))
+    copy = pickle.loads(pickle.dumps(MNISTMP(split="val", dataset="digits")))  # noqa: S301 (our own bytes)
     assert copy[3][0].tobytes() == MNISTMP(split="val", dataset="digits")[3][0].tobytes()
 
 

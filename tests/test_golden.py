@@ -1,4 +1,4 @@
-"""What was recorded stays what it was: every committed record keeps its key, and a run trained anew gives its numbers."""
+"""What was recorded stays: every committed record keeps its key, and a run trained anew gives its numbers."""
 
 import dataclasses
 import json
@@ -25,8 +25,8 @@ def test_every_committed_record_can_be_read_and_keeps_its_key():
     assert kept >= 319
 
 
-# How far losses and counts may be from the recorded ones. RCL amplifies the last bits of a sum, in which machines of one
-# name differ: a third of the digits may change sides in its first epochs, while its loss stays where it was.
+# How far losses and counts may be from the recorded ones. RCL amplifies the last bits of a sum, in which machines of
+# one name differ: a third of the digits may change sides in its first epochs, while its loss stays where it was.
 @pytest.mark.parametrize("row, loss, counts", [("standard", 0.005, 0.01), ("rcl-inf", 0.05, None)])
 def test_a_run_trained_anew_is_near_its_record(row, loss, counts):
     precision = "bfloat16" if engine.native_bfloat16("cpu") else "float32"

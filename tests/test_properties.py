@@ -16,14 +16,14 @@ import papermill.parameterize
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
-from mnistmp import cli, engine, methods, paper, paths, records
-from mnistmp.sweep import plan, run
-from mnistmp.records import RecordError, RunRecord
-from mnistmp.errors import InputError
-from mnistmp.spec import RunSpec
 from stub_runs import PRESET, record, specs_of
 from stub_sweep import PARAMETERS
+
+from mnistmp import cli, engine, methods, paper, paths, records
+from mnistmp.errors import InputError
+from mnistmp.records import RecordError, RunRecord
+from mnistmp.spec import RunSpec
+from mnistmp.sweep import plan, run
 
 
 def bounded(examples):
@@ -77,7 +77,11 @@ def fields(draw):
 
 # Anything that a JSON file, a notebook or a mistake could put in a field's place.
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | st.text(max_size=20)
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats()
+    | st.text(max_size=20)
     | st.binary(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,

@@ -107,8 +107,7 @@ def test_initial_weights_and_order_depend_on_the_seed_alone():
     for a, b, c in zip(one.parameters(), same.parameters(), other.parameters()):
         assert torch.equal(a.bfloat16(), b) and not torch.equal(a, c)
     labels = [
-        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(generator(s, "order"))])
-        for s in (0, 0, 1)
+        torch.cat([y for _, y in Splits(short(seed=s), CPU).train_batches(generator(s, "order"))]) for s in (0, 0, 1)
     ]
     assert torch.equal(labels[0], labels[1]) and not torch.equal(labels[0], labels[2])
     assert len(labels[0]) == TRAIN
@@ -121,7 +120,11 @@ def test_streams_of_one_seed_differ():
 
 def test_mixed_precision_starts_from_unrounded_weights(monkeypatch):
     started = []
-    monkeypatch.setitem(engine.fit.__wrapped__.__globals__, "train_epoch", lambda m, optimizer, b: started.append(optimizer) or {"loss": 0.0})
+    monkeypatch.setitem(
+        engine.fit.__wrapped__.__globals__,
+        "train_epoch",
+        lambda m, optimizer, b: started.append(optimizer) or {"loss": 0.0},
+    )
     engine.fit(short(precision="bfloat16"))
     exact = list(engine.build(short(), CPU).parameters())
     assert all(torch.equal(a, b) for a, b in zip(started[0].weights, exact))

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from mnistmp.fast import kernels
-from mnistmp.methods import Method
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.splits import Splits
+from mnistmp.fast import kernels
+from mnistmp.methods import Method
 
 WARM_UP = 3  # eager steps before a capture, in which cuDNN and cuBLAS allocate and choose; torch's guide takes 3
 
@@ -109,8 +109,8 @@ def recorded(method: Method, optimizer: SGD, splits: Splits, record=None) -> Rec
         reason = str(error).partition("\n")[0]
         warnings.warn(
             f"One step of {type(method).__name__} cannot be captured as a GPU graph and is run piece by piece, which "
-            f"is slower ({reason}); its loss should be free of .item(), of branches on tensor values and of shapes that "
-            f"depend on them.",
+            f"is slower ({reason}); its loss should be free of .item(), of branches on tensor values and of shapes "
+            f"that depend on them.",
             stacklevel=2,
         )
         return None

@@ -74,7 +74,7 @@ class ConvTranspose2x2(nn.ConvTranspose2d):
 
 
 class LinearTransposed(nn.Linear):
-    """The product the other way round: oneDNN need not rearrange weights that are the left factor, 1 of 48 ms per step."""
+    """The product the other way round: oneDNN need not rearrange weights that are the left factor: 1 of 48 ms."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return torch.addmm(self.bias[:, None], self.weight, rows.t()).t()

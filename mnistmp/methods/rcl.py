@@ -43,18 +43,18 @@ class RCL(Method):
         super().__init__(network)
         self.weight = weight
         self.tensor = tensor
-        self.variant = dict(
-            margin=margin,
-            scaling=scaling,
-            distance=distance,
-            extrema_gradient=extrema_gradient,
-            detach=detach,
-            mining=mining,
-            positive=positive,
-            negative=negative,
-            condition=condition,
-            epsilon=epsilon,
-        )
+        self.variant = {
+            "margin": margin,
+            "scaling": scaling,
+            "distance": distance,
+            "extrema_gradient": extrema_gradient,
+            "detach": detach,
+            "mining": mining,
+            "positive": positive,
+            "negative": negative,
+            "condition": condition,
+            "epsilon": epsilon,
+        }
 
     def loss(self, images, labels):
         if self.tensor == "pre-relu":
