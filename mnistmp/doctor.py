@@ -258,7 +258,7 @@ def mnist() -> Found:
     except data.DataError as error:
         text, _, remedy = str(error).rpartition(": ")
         if isinstance(error.__cause__, FileNotFoundError):
-            remedy = "mnistmp data downloads it; or set MNISTMP_DATA to a folder with MNIST/raw, or take preset digits"
+            remedy = "mnistmp data downloads it; or set MNISTMP_DATA to a folder with its files, or take preset digits"
             return "warning", text, remedy
         return "error", text, remedy.rstrip(".")
     return "ok", f"{len(digits.train_labels) + len(digits.test_labels):,} digits, verified, in {data.data_root()}", ""

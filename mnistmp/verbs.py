@@ -262,7 +262,7 @@ def data(args: argparse.Namespace) -> int:
 
     digits = data.load("mnist", download=not args.check)
     images = len(digits.train_images) + len(digits.test_images)
-    print(f"MNIST is complete and verified: {images:,} digits in {data.data_root() / 'MNIST' / 'raw'}")
+    print(f"MNIST is complete and verified: {images:,} digits in {data.data_root()}")
     return 0
 
 

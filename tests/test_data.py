@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import multiprocessing
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 import torch
 import torchvision
 
-from mnistmp import data
+import mnistmp
+from mnistmp import cli, data
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = data.MNIST_SHA256
 OFFLINE = URLError("no route to host")
@@ -87,7 +89,21 @@ def test_mnist_decodes_what_the_files_hold(tiny):
         assert part.dtype == (torch.uint8 if part.ndim == 3 else torch.int64)
         assert np.array_equal(part.numpy(), source)
     assert digits.name == "mnist"
-    assert data.load("mnist", tiny) is digits  # once per process
+    shutil.rmtree(tiny / "MNIST")
+    assert torch.equal(data.load("mnist", tiny, download=False).train_images, digits.train_images)  # read once
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("folder", ["MNIST/raw", "raw", "."])
+def test_mnist_is_found_however_it_is_kept(tiny, folder, pack):
+    contents = [path.read_bytes() for path in map((tiny / "MNIST/raw").joinpath, data.MNIST_SHA256)]
+    shutil.rmtree(tiny / "MNIST")
+    (tiny / folder).mkdir(parents=True, exist_ok=True)
+    for name, content in zip(data.MNIST_SHA256, contents):
+        (tiny / folder / f"{name}.gz" if pack else tiny / folder / name).write_bytes(
+            gzip.compress(content, 1, mtime=0) if pack else content
+        )
+    assert torch.equal(data.load("mnist", tiny).test_images, torch.from_numpy(tiny_files()[2]))  # nothing downloaded
 
 
 def test_agrees_with_torchvision(tiny):
@@ -173,10 +189,19 @@ def test_tiny_files_are_foreign_to_the_published_sums(tmp_path):
     assert f"{TRAIN_IMAGES} is not the published MNIST file" in error_of(tmp_path)
 
 
-def test_compressed_under_the_wrong_name(tiny):
+def test_archives_are_known_by_their_content(tiny):
     path = tiny / "MNIST/raw" / TRAIN_IMAGES
-    path.write_bytes(gzip.compress(path.read_bytes()))
-    assert f"{TRAIN_IMAGES} is still compressed" in error_of(tiny)
+    packed = gzip.compress(path.read_bytes())
+    path.write_bytes(packed[:-9])
+    assert f"{TRAIN_IMAGES} is a damaged gzip archive" in error_of(tiny)
+    path.write_bytes(packed)
+    assert len(data.load("mnist", tiny, download=False).train_images) == 12
+    (tiny / "MNIST/raw" / TEST_IMAGES).rename(tiny / f"{TEST_IMAGES}.gz")  # a browser unpacked it and kept the name
+    data.digits._mnist.cache_clear()
+    assert len(data.load("mnist", tiny, download=False).test_images) == 6
+    (tiny / f"{TEST_IMAGES}.gz").write_bytes(gzip.compress(b"else"))
+    data.digits._mnist.cache_clear()
+    assert f"{TEST_IMAGES}.gz is not an IDX file" in error_of(tiny)
 
 
 def test_folder_in_place_of_a_file(tiny):
@@ -200,6 +225,19 @@ def test_a_file_without_end_is_not_read_whole(tiny):
     assert f"{TEST_LABELS} is not the published MNIST file" in error_of(tiny)
 
 
+def test_a_user_without_a_home_is_told_where_to_put_mnist(monkeypatch, capsys):
+    def unknown(_):
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "MNISTMP_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert cli.main(["data", "--check"]) == 2
+    said = capsys.readouterr().err
+    assert "MNISTMP_DATA" in said and said.count("\n") == 1
+    assert len(mnistmp.MNISTMP(dataset="digits")) == 1437
+
+
 def test_a_folder_of_nobody(monkeypatch):
     monkeypatch.setenv("MNISTMP_DATA", "~no-such-user/data")
     with pytest.raises(data.DataError, match="~no-such-user/data is no folder for MNIST"):
@@ -221,7 +259,7 @@ def test_unreadable_folder(tiny, monkeypatch, download):
 
 def test_root_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
-    assert "cannot be read (Not a directory)" in error_of(tmp_path / "file", download=True)
+    assert "cannot be written (Not a directory)" in error_of(tmp_path / "file", download=True)
 
 
 # ---- the download ---------------------------------------------------------------------------
@@ -267,18 +305,6 @@ def test_download_keeps_the_files_that_are_there(tiny, monkeypatch):
     (raw / TEST_IMAGES).write_bytes(b"somebody's own file")
     assert f"{TEST_IMAGES} is not an IDX file" in error_of(tiny, download=True)
     assert (raw / TEST_LABELS).exists() and (raw / TEST_IMAGES).read_bytes() == b"somebody's own file"
-
-
-def test_compressed_files_are_unpacked_without_network(tiny, monkeypatch):
-    raw, resources = tiny / "MNIST/raw", []
-    for name in data.MNIST_SHA256:
-        packed = gzip.compress((raw / name).read_bytes())
-        (raw / f"{name}.gz").write_bytes(packed)
-        (raw / name).unlink()
-        resources.append((f"{name}.gz", hashlib.md5(packed).hexdigest()))
-    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    assert len(data.load("mnist", tiny).train_images) == 12
 
 
 def test_no_network(tmp_path, no_network):

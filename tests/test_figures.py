@@ -172,11 +172,19 @@ def test_a_figure_is_described_and_leaves_nothing_behind(built):
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
 
 
+MATPLOTLIBRC = {
+    "savefig.transparent": True, "savefig.bbox": "tight", "xtick.top": True, "axes.facecolor": "black",
+    "lines.linestyle": "--", "axes.xmargin": 0.4, "figure.constrained_layout.use": False, "font.family": "monospace",
+    "text.color": "red", "legend.frameon": True, "image.cmap": "jet", "font.size": 20, "figure.facecolor": "red",
+    "axes.grid": False, "lines.antialiased": False, "pdf.compression": 0, "path.simplify": False,
+}  # fmt: skip
+
+
 def test_the_same_bytes_in_another_process_whatever_its_settings():
-    # Another hash seed, another style as default, and pyplot not even imported.
+    # Another hash seed, a user's matplotlibrc, and pyplot not even imported.
     code = (
         "import sys, json, matplotlib\n"
-        "matplotlib.rcParams.update({'font.size': 20, 'figure.facecolor': 'red', 'axes.grid': False})\n"
+        f"matplotlib.rcParams.update({MATPLOTLIBRC})\n"
         "import test_figures; print(json.dumps(test_figures.hashes())); assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}

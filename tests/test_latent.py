@@ -80,6 +80,12 @@ def test_tsne_repeats_itself_and_keeps_neighbours():
     assert latent.tsne(features, seed=0, pca=5).shape == (120, 2)
 
 
+@pytest.mark.parametrize("features", [np.eye(60)[:20], np.full((60, 8), np.nan), np.ones((60, 8)), 1e-30 * np.eye(60)])
+def test_features_without_a_picture_are_said(features):
+    with pytest.raises(InputError, match="t-SNE cannot place"):  # the last two would end this process
+        latent.tsne(features.astype(np.float32), seed=0)
+
+
 # ---- numbers ----
 
 

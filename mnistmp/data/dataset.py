@@ -1,5 +1,6 @@
 """MNIST-MP as a torch Dataset with torchvision's conventions, for anyone's own training loop."""
 
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class MNISTMP(torchvision.datasets.VisionDataset):
 
     Attributes: `images` uint8 (N, 28, 28) grey, `targets` int64 (N,), `color_index` int64 (N,) the
     row of `table` uint8 (11, 256, 3) that each digit wears, `colors` uint8 (N, 3) the same as RGB.
+    They may be changed: no other dataset and no training shares them, and labels are apart from colours.
     """
 
     classes = torchvision.datasets.MNIST.classes
@@ -62,6 +64,10 @@ class MNISTMP(torchvision.datasets.VisionDataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
+        try:
+            index = int(operator.index(index))
+        except TypeError:
+            raise TypeError(f"index {index!r} is no whole number: torch.utils.data.Subset takes several.") from None
         pixels = self.table[self.color_index[index]].numpy()[self.images[index].numpy()]
         image, target = Image.fromarray(pixels), int(self.targets[index])
         if self.transform is not None:

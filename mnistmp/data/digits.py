@@ -4,12 +4,15 @@ torchvision checks MNIST's compressed files only and accepts any uncompressed fi
 Here the very bytes that become tensors are compared with the published SHA-256 sums.
 """
 
+import gzip
 import hashlib
 import http.client
+import io
 import os
 import shutil
 import socket
 import stat
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,13 +41,16 @@ CHECKSUMS = {
 }
 
 DIGITS_REMEDY = "or use the embedded digits (--preset digits)"
+# Where MNIST's files may lie in the named folder, each as it is or as .gz; a download goes into the first.
+PLACES = ("MNIST/raw", "raw", ".")
 SIZE_LIMIT = 100_000_000  # bytes read of a file; the largest of the four has 47,040,016
+GZIP = b"\x1f\x8b"  # how a gzip archive begins
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte
 
 
 @dataclass(frozen=True)
 class GreyDigits:
-    """Grey digits, background 0. Treat the tensors as read-only: a process shares them.
+    """Grey digits, background 0.
 
     Images are uint8 (N, 28, 28) in 0..255, labels int64 (N,) in 0..9.
     """
@@ -57,70 +63,101 @@ class GreyDigits:
 
 
 def load(name: str = "mnist", root: str | Path | None = None, download: bool = True) -> GreyDigits:
-    """Return the checked digits of one of `DATASETS`; repeated calls cost nothing.
+    """Return the checked digits of one of `DATASETS` as tensors of the caller's own; they are read once per process.
 
-    MNIST lies in `data_root(root)`, laid out as torchvision does (`MNIST/raw/...`), and missing
-    files are downloaded there once, however many processes ask. "digits" needs no files.
+    MNIST lies in `data_root(root)`, in its `MNIST/raw` as torchvision lays it out, in `raw` or in the folder itself,
+    compressed (.gz) or not. Missing files are downloaded once, however many processes ask. "digits" needs no files.
     Raises DataError for anything that is missing, unreadable or not the published content.
     """
     check_choice("dataset", name, DATASETS)
     if name == "digits":
-        return _digits()
+        return _copy(_digits())
     root = data_root(root)
     if download and _missing(root):
         _download(root)
-    return _mnist(root)
+    return _copy(_mnist(root))
+
+
+def _copy(digits: GreyDigits) -> GreyDigits:
+    """Tensors that the caller may change: what this process keeps stays as it was checked."""
+    return GreyDigits(digits.name, *(tensor.clone() for tensor in list(vars(digits).values())[1:]))
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Return the folder that holds `MNIST/raw`: `root`, else MNISTMP_DATA, else the user's cache.
+    """Return the folder that holds MNIST: `root`, else MNISTMP_DATA, else the user's cache.
 
     Raises DataError for a folder that cannot be, such as one of a user that nobody knows.
     """
-    named = root or os.environ.get("MNISTMP_DATA") or user_cache_path("mnistmp")
+    named = root or os.environ.get("MNISTMP_DATA")
     try:
-        return Path(named).expanduser().resolve()
-    except RuntimeError as error:  # from pathlib: no such user, a link to itself
+        return Path(named or user_cache_path("mnistmp")).expanduser().resolve()
+    except RuntimeError as error:  # from pathlib: no such user, a user without a home, a link to itself
         raise DataError(
-            f"{named} is no folder for MNIST ({error}): set MNISTMP_DATA to one, {DIGITS_REMEDY}."
+            f"{named or 'the cache folder'} is no folder for MNIST ({str(error).rstrip('.')}): "
+            f"set MNISTMP_DATA to one, {DIGITS_REMEDY}."
         ) from None
 
 
 # ---- MNIST ----------------------------------------------------------------------------------
 
 
-def _raw(root: Path) -> Path:
-    return root / "MNIST" / "raw"
+def _find(root: Path, name: str) -> Path | None:
+    """Return MNIST's file `name` where it lies; a folder that may not be looked into is an error."""
+    for place in PLACES:
+        for path in (root / place / name, root / place / f"{name}.gz"):
+            try:
+                path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            return path
+    return None
+
+
+def _missing(root: Path) -> list[str]:
+    return [name for name in MNIST_SHA256 if _find(root, name) is None]
 
 
 @cache
 def _mnist(root: Path) -> GreyDigits:
-    train_images, train_labels, test_images, test_labels = (_read_idx(_raw(root) / name) for name in MNIST_SHA256)
+    train_images, train_labels, test_images, test_labels = (_read_idx(root, name) for name in MNIST_SHA256)
     return GreyDigits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
 
 
-def _read_idx(path: Path) -> torch.Tensor:
+def _read_idx(root: Path, name: str) -> torch.Tensor:
     """Read one IDX file as uint8 (N, 28, 28) or (N,), made from the same bytes that were checked."""
+    path = _find(root, name)
+    if path is None:
+        raise DataError(
+            f"{name} is missing in {root} (and in its MNIST/raw and raw, also as .gz): allow the download "
+            f"(download=True), set MNISTMP_DATA to a folder that holds it, {DIGITS_REMEDY}."
+        ) from FileNotFoundError(name)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never answer, a device never end
             raise OSError(0, "not a file")
-        content = np.fromfile(path, dtype=np.uint8, count=SIZE_LIMIT)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path} is missing: allow the download (download=True), "
-            f"set MNISTMP_DATA to a folder that holds MNIST/raw, {DIGITS_REMEDY}."
-        ) from error
+        content = _unpacked(np.fromfile(path, dtype=np.uint8, count=SIZE_LIMIT))
     except OSError as error:
         raise _unreadable(path, error) from error
     digest = hashlib.sha256(content).hexdigest()
-    if digest != MNIST_SHA256[path.name]:
+    if digest != MNIST_SHA256[name]:
         raise DataError(
-            f"{path} {_what_is_wrong(path.name, content, digest)}: delete it to have it downloaded again, "
+            f"{path} {_what_is_wrong(name, content, digest)}: delete it to have it downloaded again, "
             f"set MNISTMP_DATA to a folder with a good copy, {DIGITS_REMEDY}."
         )
-    dimensions = _dimensions(path.name)
+    dimensions = _dimensions(name)
     shape = content[4 : 4 + 4 * dimensions].view(">u4").tolist()
     return torch.from_numpy(content[4 + 4 * dimensions :]).view(shape)
+
+
+def _unpacked(content: np.ndarray) -> np.ndarray:
+    """The content of a gzip archive, whatever its name; anything else as it is, a damaged archive too."""
+    if content[:2].tobytes() != GZIP:
+        return content
+    try:
+        return np.frombuffer(bytearray(gzip.GzipFile(fileobj=io.BytesIO(content)).read(SIZE_LIMIT)), np.uint8)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return content
 
 
 def _dimensions(name: str) -> int:
@@ -134,8 +171,8 @@ def _what_is_wrong(name: str, content: np.ndarray, digest: str) -> str:
             return f"holds the content of {other} (swapped files)"
     dimensions = _dimensions(name)
     header = 4 + 4 * dimensions
-    if content[:2].tobytes() == b"\x1f\x8b":
-        return "is still compressed (gzip)"
+    if content[:2].tobytes() == GZIP:
+        return "is a damaged gzip archive"
     if len(content) >= 4 and content[:4].tobytes() != bytes([0, 0, 8, dimensions]):
         return f"is not an IDX file of {'images' if dimensions == 3 else 'labels'} (wrong magic number)"
     if len(content) < header:
@@ -153,46 +190,27 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     )
 
 
-def _missing(root: Path) -> list[str]:
-    """Name the MNIST files that are not there; a folder that may not be looked into is an error."""
-    missing = []
-    for name in MNIST_SHA256:
-        path = _raw(root) / name
-        try:
-            path.stat()
-        except FileNotFoundError:
-            missing.append(name)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-    return missing
-
-
 def _download(root: Path) -> None:
     """Download what is missing, once: other processes wait at the lock and then find it there.
 
     torchvision writes into a staging folder, because a download that is killed there leaves no
-    half-written file where `load` looks. Files already in place are never overwritten; compressed
-    ones are handed on, so that torchvision unpacks them instead of downloading.
+    half-written file where `load` looks. Files already in place are never overwritten.
     """
-    raw, staging = _raw(root), root / "MNIST" / "download"
+    raw, staging = root / PLACES[0], root / "MNIST" / "download"
     try:
         raw.mkdir(parents=True, exist_ok=True)
         with FileLock(root / "MNIST" / "download.lock"):
             missing = _missing(root)
             if not missing:
                 return
-            staged = _raw(staging)
-            staged.mkdir(parents=True, exist_ok=True)
-            for archive in raw.glob("*-ubyte.gz"):
-                shutil.copy(archive, staged)
             _download_with_torchvision(staging)
             for name in missing:
-                os.replace(staged / name, raw / name)
+                os.replace(staging / PLACES[0] / name, raw / name)
             shutil.rmtree(staging)
     except OSError as error:
         raise DataError(
             f"{root} holds no complete MNIST and cannot be written ({error.strerror or error}): set MNISTMP_DATA "
-            f"to a folder that holds MNIST/raw or to one that can be written, {DIGITS_REMEDY}."
+            f"to a folder that holds it or to one that can be written, {DIGITS_REMEDY}."
         ) from error
 
 
@@ -207,7 +225,7 @@ def _download_with_torchvision(staging: Path) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DataError(
             f"{staging.parent.parent} holds no complete MNIST and the download failed ({reason}): check the network, "
-            f"set MNISTMP_DATA to a folder that holds MNIST/raw, {DIGITS_REMEDY}."
+            f"set MNISTMP_DATA to a folder that holds it, {DIGITS_REMEDY}."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -28,6 +28,7 @@ PALETTE = torch.tensor(
         (0, 255, 0),
     ],
     dtype=torch.uint8,
+    device="cpu",
 )
 SPLITS = ("train", "val", "test")
 TEST = 10  # the test colour's row in a colour table, after the ten classes
@@ -41,14 +42,14 @@ SMALLEST_GAP = 0.5
 
 
 def as_palette(palette: Any) -> torch.Tensor:
-    """Return ten RGB colours (tensor, array or nested lists of whole numbers 0..255) as uint8 (10, 3)."""
+    """Return ten RGB colours (tensor, array or nested lists of whole numbers 0..255) as a new uint8 (10, 3)."""
     try:
-        colors = torch.as_tensor(palette).cpu()
+        colors = torch.as_tensor(palette, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         colors = torch.empty(0)
     if colors.shape != (10, 3) or colors.is_floating_point() or colors.min() < 0 or colors.max() > 255:
         raise ValueError("a palette is ten RGB colours of whole numbers from 0 to 255, of shape (10, 3).")
-    return colors.to(torch.uint8)
+    return colors.to(torch.uint8, copy=True)
 
 
 def mean_color(palette: torch.Tensor = PALETTE) -> torch.Tensor:
@@ -112,7 +113,7 @@ def color_table(palette: torch.Tensor = PALETTE, test_color: torch.Tensor = TEST
     the background stays black. g * colour / 255 never lies halfway between two levels.
     """
     colors = torch.cat([palette, test_color[None]]).int()
-    grey = torch.arange(256, dtype=torch.int32)
+    grey = torch.arange(256, dtype=torch.int32, device=palette.device)
     return ((2 * grey[None, :, None] * colors[:, None, :] + 255) // 510).to(torch.uint8)
 
 
@@ -150,9 +151,9 @@ def split_digits(digits: data.GreyDigits, split: str) -> tuple[torch.Tensor, tor
     """
     check_choice("split", split, SPLITS)
     if split == "train":
-        return digits.train_images, digits.train_labels, digits.train_labels
+        return digits.train_images, digits.train_labels, digits.train_labels.clone()
     targets = digits.test_labels
-    return digits.test_images, targets, targets if split == "val" else torch.full_like(targets, TEST)
+    return digits.test_images, targets, targets.clone() if split == "val" else torch.full_like(targets, TEST)
 
 
 def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch.Tensor:

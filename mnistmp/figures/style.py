@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.figure import Figure as _Figure
@@ -17,7 +18,8 @@ from PIL import Image
 from mnistmp import files, paths
 
 STYLE = Path(__file__).resolve().parent / "mnistmp.mplstyle"
-_RC = mpl.rc_params_from_file(STYLE, use_default_template=False)
+# On matplotlib's own defaults, so that nothing of a user's matplotlibrc shows.
+_STYLES = ["default", mpl.rc_params_from_file(STYLE, use_default_template=False)]
 
 WIDTH = 5.5  # inches: a column of text
 WIDE = 7.0  # inches: a page
@@ -79,7 +81,7 @@ class Figure(_Figure):
 
 def style() -> Any:
     """Context manager: matplotlib's parameters are ours within it, and as before after it."""
-    return mpl.rc_context(_RC)
+    return mpl.style.context(_STYLES)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:

@@ -11,6 +11,7 @@ import torch
 
 from mnistmp import engine
 from mnistmp.engine.splits import Splits
+from mnistmp.errors import InputError
 from mnistmp.latent.file import Embedding
 from mnistmp.latent.measures import measure
 from mnistmp.methods import Method
@@ -58,7 +59,16 @@ def tsne(features: np.ndarray, seed: int, pca: int | None = PCA) -> np.ndarray:
     """t-SNE of features (N, D) with the settings of `TSNE`: float32 (N, 2).
 
     On one thread: sums then have one order, and the picture does not depend on the number of cores.
+
+    Raises:
+        InputError: there is no picture of too few features, of equal ones, or of numbers that are not finite.
     """
+    # Of differences whose squares are 0 in float32, scikit-learn makes NaN, which end the process.
+    if len(features) <= TSNE["perplexity"] or not np.isfinite(features).all() or np.ptp(features, axis=0).max() < 1e-18:
+        raise InputError(
+            f"t-SNE cannot place {len(features)} features: it needs more than {TSNE['perplexity']:.0f} of finite "
+            "numbers that are not all the same; train longer, or take a method that does not collapse."
+        )
     from sklearn.decomposition import PCA as Components  # slow to import, and not needed to draw
     from sklearn.manifold import TSNE as Embedder
     from threadpoolctl import threadpool_limits
