@@ -22,6 +22,8 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 import mnistmp
 from mnistmp import engine, paper
 from mnistmp.engine import cuda_graph
+from mnistmp.engine.optimizer import SGD
+from mnistmp.engine.seeding import generator
 from mnistmp.engine.splits import Splits
 
 KINDS = ("dataset", "memory", "float32", "bfloat16", "product")
@@ -83,9 +85,9 @@ def reverse_contrastive(features: torch.Tensor, labels: torch.Tensor) -> torch.T
 
 def orders(spec, total: int) -> Iterator[list[int]]:
     """The order of each epoch: that of `engine.fit`."""
-    generator = engine.generator(spec.seed, "order")
+    drawn = generator(spec.seed, "order")
     while True:
-        yield torch.randperm(total, generator=generator).tolist()
+        yield torch.randperm(total, generator=drawn).tolist()
 
 
 def from_dataset(dataset, spec, device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -110,10 +112,10 @@ def ours(row: str, data: str, device: torch.device, precision: str) -> Callable[
     """The steps of `engine.fit`, without its evaluation: a function of their number, giving the mean loss."""
     spec = spec_for(row, data, precision)
     splits, method = Splits(spec, device), engine.build(spec, device)
-    optimizer = engine.SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
+    optimizer = SGD(method, spec.learning_rate, spec.momentum, spec.weight_decay)
     if precision == "bfloat16":
         optimizer.load_weights(list(engine.build(spec, device, "float32").parameters()))
-    order = engine.generator(spec.seed, "order")
+    order = generator(spec.seed, "order")
     indices = itertools.chain.from_iterable(splits.train_order(order) for _ in itertools.count())
     graphs = cuda_graph.recorded(method, optimizer, splits)
     if graphs:

@@ -215,7 +215,7 @@ def test_infinity_and_whole_numbers_are_options(newcomer):
 
 @pytest.mark.parametrize("name", ["standrad", "", None])
 def test_unknown_method_is_refused_with_the_names(name):
-    with pytest.raises(ValueError, match="choose one of standard, dropout, .*, rcl"):
+    with pytest.raises(ValueError, match="choose one of .*dropout-orthogonality, .*rcl"):
         get(name)
     with pytest.raises(ValueError, match="There is no method"):
         resolve_options(name, {})
