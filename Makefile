@@ -16,7 +16,7 @@ PIP   := $(PY) -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 # A virtual environment holds absolute paths. One that was moved, copied, or lost its interpreter is made again.
-VENV_WORKS = grep -qsF '$(CURDIR)/$(VENV)' $(VENV)/bin/activate && $(PY) -c '' 2>/dev/null
+VENV_WORKS = (test "$$(cat $(VENV)/.made-in)" = "$$(pwd -P)" && $(PY) -c '') 2>/dev/null
 REMAKE    := $(shell $(VENV_WORKS) || echo force)
 
 # Sets $python to the first candidate that can make a virtual environment, or stops with one sentence.
@@ -40,7 +40,7 @@ setup: $(STAMP) ## create .venv and install the locked packages (the other targe
 $(STAMP): requirements.lock pyproject.toml $(REMAKE)
 	@$(VENV_WORKS) || { $(FIND_PYTHON); \
 	    echo "Making $(VENV) with $$python; installing takes a few minutes and, on Linux, about 6 GB."; \
-	    "$$python" -m venv --clear $(VENV); }
+	    "$$python" -m venv --clear $(VENV) && pwd -P >$(VENV)/.made-in; }
 	$(PIP) install -r requirements.lock
 	$(PIP) install --no-deps -e .
 	@touch $@
@@ -69,13 +69,16 @@ notebooks: setup ## run the committed notebooks again and clean their outputs
 	$(VENV)/bin/mnistmp notebooks $(ARGS)
 
 # A backend named in the environment would make the notebooks' inline figures vanish without an error.
-# Figures go to a folder of their own: a test changes none that are committed.
+# Figures go to a folder of their own: a test changes none that are committed. So does IPython's profile, where a
+# user's would change outputs. The notebooks are tried also where a test failed.
 # Faults that need whole sweeps take minutes: `make test-faults`.
 test: setup ## the tests, then the notebooks against their committed outputs
-	$(PY) -m pytest -m 'not (faults and slow)' $(ARGS)
-	unset MPLBACKEND; figures=$$(mktemp -d) && trap 'rm -rf "$$figures"' EXIT; \
-	    MNISTMP_FIGURES=$$figures $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
-	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/
+	@own=$$(mktemp -d) && trap 'rm -rf "$$own"' EXIT && trap 'exit 130' INT || exit; tests=0; notebooks=0; \
+	    $(PY) -m pytest -m 'not (faults and slow)' $(ARGS) || tests=$$?; \
+	    unset MPLBACKEND; MNISTMP_FIGURES=$$own/figures IPYTHONDIR=$$own/ipython \
+	        $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/ || notebooks=$$?; \
+	    echo "exit codes: $$tests of the tests, $$notebooks of the notebooks"; exit $$((tests || notebooks))
 
 test-faults: setup ## the tests that inject faults (killed sweeps, full disks, torn records), then a table of them
 	$(PY) -m pytest -m faults $(ARGS)

@@ -225,6 +225,15 @@ def kernels() -> Found:
     return "warning", "numba does not compile here: runs take longer", SETUP
 
 
+def git() -> Found:
+    from mnistmp.records import provenance
+
+    if reason := provenance.unnamed_commit():
+        remedy = f"where it belongs to another user: git config --global --add safe.directory '{paths.checkout()}'"
+        return "warning", f"records will not name the commit of this checkout ({reason})", remedy
+    return "ok", "records name the commit, where there is one", ""
+
+
 def gpu() -> Found:
     import torch
 
@@ -273,7 +282,7 @@ CHECKS: dict[str, Callable[[], Found]] = {
     "results": lambda: _writable(paths.results(), "MNISTMP_RESULTS"),
     "figures": lambda: _writable(paths.figures(), "MNISTMP_FIGURES"),
     "memory": memory, "kernel python3": kernel, "torch": torch_, "torchvision": torchvision,
-    "compiled kernels": kernels, "GPU": gpu, "precision": precision, "MNIST": mnist,
+    "git": git, "compiled kernels": kernels, "GPU": gpu, "precision": precision, "MNIST": mnist,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import base64
 import html
 import posixpath
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,6 +27,13 @@ from mnistmp.errors import InputError
 from mnistmp.files import write_atomically
 from mnistmp.results import claims, table2
 
+# What latex2mathml does not know, in words that it does; numbers of formulas are not shown.
+UNKNOWN = {
+    r"\\operatorname\*": r"\\operatorname",
+    r"\\arg\s*\\(min|max)(?![a-zA-Z])": r"\\operatorname{arg\\,\1}",
+    r"\\label\s*\{[^{}]*\}": "",
+    r"\\(begin|end)\{aligned\}": r"\\\1{split}",
+}
 INTERACTIVE = "figure3.html"  # as `figures.interactive` names it; a page of its own, which is copied
 
 ABOUT = """\
@@ -62,7 +70,7 @@ def build(preset: str, folder: Path) -> list[Path]:
         What was written, `index.html` first.
 
     Raises:
-        InputError: no executed notebook, one that cannot be read or shown, or a record that cannot be used.
+        InputError: no executed notebook, one that cannot be read, or a record that cannot be used.
         OSError: the folder cannot be written.
     """
     preset = paper.preset(preset).name
@@ -87,10 +95,7 @@ def build(preset: str, folder: Path) -> list[Path]:
             "previous": titles[place - 1] if place else None,
             "next": (titles + [None])[place + 1],
         }
-        try:
-            written[f"{name}.html"], _ = exporter.from_notebook_node(page, {"site": around, "sections": []})
-        except ValueError as error:
-            raise InputError(f"{name} cannot be shown ({error}); write that part in another way.") from None
+        written[f"{name}.html"], _ = exporter.from_notebook_node(page, {"site": around, "sections": []})
     return [write_atomically(folder / name, content) for name, content in {**written, **files}.items()]
 
 
@@ -104,11 +109,15 @@ def mathml(formula: str, display: str) -> str:
     Raises:
         ValueError: it cannot be read.
     """
+    known = formula.strip()
+    for pattern, replacement in UNKNOWN.items():
+        known = re.sub(pattern, replacement, known)
     try:
-        tree = latex2mathml.converter.convert_to_element(formula.strip(), display=display)
+        tree = latex2mathml.converter.convert_to_element(known, display=display)
     except Exception:  # latex2mathml has a dozen of its own, and lets others through
         tree = None
-    if tree is None or any("\\" in (one.text or "") for one in tree.iter()):  # a command it does not know stays
+    # A command that it does not know stays as it is, and so does the & of columns that it does not know.
+    if tree is None or any("\\" in (one.text or "") or one.text == "&" for one in tree.iter()):
         raise ValueError(f"the formula {formula.strip()} cannot be read")
     for one in tree.iter():
         one.text = one.text and html.unescape(one.text)  # signs stand there as &#x...;
@@ -129,22 +138,36 @@ class _Exporter(HTMLExporter):
         # escape: HTML in Markdown is shown, not obeyed. What it says may come from a record.
         renderer = _Renderer(escape=True, allow_harmful_protocols=False,
                              attachments=context.get("cell", {}).get("attachments"))  # fmt: skip
-        renderer.targets, renderer.sections = self.targets, context["resources"]["sections"]
+        resources = context["resources"]
+        renderer.targets, renderer.sections, renderer.here = (
+            self.targets,
+            resources["sections"],
+            resources["site"]["here"],
+        )
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
 class _Renderer(IPythonRenderer):
     targets: dict[str, str]  # file names that notebooks link to -> files of the site
     sections: list[tuple[str, str]]  # of the page so far: id and title, for the contents
+    here: str  # the page's file
 
     def inline_math(self, body: str) -> str:
-        return mathml(body, "inline")
+        return self._formula(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return mathml(body, "block")
+        return self._formula(body, "block")
 
     def latex_environment(self, name: str, body: str) -> str:
-        return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+        return self._formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+
+    def _formula(self, body: str, display: str) -> str:
+        try:
+            return mathml(body, display)
+        except ValueError as error:
+            warnings.warn(f"{Path(self.here).stem}: {error}; it is shown as TeX.", stacklevel=2)
+            shown = f"<code>{html.escape(body.strip())}</code>"
+            return shown if display == "inline" else f"<pre>{shown}</pre>"
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
         made = super().heading(text, level, **attrs)
@@ -165,7 +188,7 @@ def _executed(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         try:
-            notebook = nbformat.read(path, as_version=4)
+            notebook = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
         except Exception as error:  # torn JSON, a schema of the future ...
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(f"{path} is no notebook ({reason}); execute it again.") from None

@@ -342,11 +342,12 @@ def test_the_module_is_the_command():
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_is_an_orderly_interruption(place, capsys, monkeypatch, number):
-    before = signal.getsignal(getattr(signal, number))
+    usual = signal.default_int_handler if number == "SIGINT" else signal.SIG_DFL  # under nohup SIGHUP is ignored
+    inherited = signal.signal(getattr(signal, number), usual)
     monkeypatch.setattr(data, "load", lambda *_, **__: os.kill(os.getpid(), getattr(signal, number)))
     assert cli.main(["data"]) == 130
     assert "interrupted; every finished run is recorded" in capsys.readouterr().err
-    assert signal.getsignal(getattr(signal, number)) == before
+    assert signal.signal(getattr(signal, number), inherited) == usual
 
 
 def test_the_table_is_aligned_for_a_terminal(place, capsys):

@@ -138,6 +138,9 @@ def test_settings_travel_to_the_workers(place, monkeypatch):
     monkeypatch.setenv("MNISTMP_KERNELS", "off")
     variables = unit_process.environment("float32")
     assert variables["MNISTMP_KERNELS"] == "off" and variables["MNISTMP_PRECISION"] == "float32"
+    monkeypatch.delenv("MNISTMP_KERNELS")
+    variables = unit_process.environment("float32")  # a worker's own may say otherwise, and one sweep takes one path
+    assert variables["MNISTMP_KERNELS"] == "on" and variables["NUMBA_DISABLE_JIT"] == "0"
     (unit,) = units_of(place, "rsc")
     monkeypatch.setenv("MNISTMP_RESULTS", str(place.folder / "the-worker-s-own"))
     (place.folder / "the-folder").mkdir()

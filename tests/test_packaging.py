@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,40 @@ def test_failed_installation_leaves_no_stamp_and_the_next_one_goes_on(bare_check
     moved = bare_checkout.rename(bare_checkout.with_name("moved"))
     os.utime(moved / "requirements.lock", (0, 0))
     assert "Making .venv" in make("setup", "PIP=true", folder=moved).stdout
+
+
+def stub_python(folder):
+    """A python that makes real environments without packages; whatever else it is asked for it notes, and fails at."""
+    python = folder / "python"
+    python.write_text(f"""#!/bin/sh
+case "$1 $2" in
+"-m venv") '{sys.executable}' -m venv --without-pip --clear .venv && ln -sf ../../python .venv/bin/python;;
+"-m pytest") echo "$@" >>asked; exit 7;;
+esac
+""")
+    python.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["it's", "a b $x #1 100% ü's", 'say "so"'])
+def test_make_works_in_a_folder_of_any_name(bare_checkout, name):
+    folder = bare_checkout / name
+    folder.mkdir()
+    for file in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.move(bare_checkout / file, folder)
+    stub_python(folder)
+    first, again = (make("setup", "PIP=true", "PYTHON=./python", folder=folder) for _ in range(2))
+    assert (first.returncode, first.stderr) == (again.returncode, again.stderr) == (0, "")
+    assert "Making .venv" in first.stdout and "Making .venv" not in again.stdout
+    moved = folder.rename(folder.with_name("moved"))
+    assert "Making .venv" in make("setup", "PIP=true", "PYTHON=./python", folder=moved).stdout
+
+
+def test_make_test_tries_the_notebooks_also_where_a_test_fails(bare_checkout):
+    stub_python(bare_checkout)
+    done = make("test", "PIP=true", "PYTHON=./python", folder=bare_checkout)
+    assert done.returncode != 0 and "exit codes: 7 of the tests, 7 of the notebooks" in done.stdout
+    tests, notebooks = (bare_checkout / "asked").read_text().splitlines()
+    assert "--nbval" not in tests and "--nbval-lax" in notebooks
 
 
 # ---- the notebook comparison ----

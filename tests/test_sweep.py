@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import pwd
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import nbformat
 import pytest
 import torch
 from stub_runs import PRESET, record, specs_of
-from stub_sweep import ROOT, place, units_of, write_notebook  # noqa: F401  (place is a fixture)
+from stub_sweep import ROOT, place, quick, units_of, write_notebook  # noqa: F401  (two are fixtures)
 from stub_sweep import run as carry_out
 
 from mnistmp import engine, paper, paths, records
@@ -240,6 +241,25 @@ def test_the_last_line_of_a_log_says_why(tmp_path):
     assert process._reason(tmp_path, -9) == "its process was killed (SIGKILL)"
 
 
+def test_a_sweep_over_the_digits_needs_no_folder_for_mnist(place, monkeypatch):
+    monkeypatch.setenv("MNISTMP_DATA", "~a-user-nobody-knows/mnist")
+    with pytest.raises(InputError, match="set MNISTMP_DATA"):
+        process.environment()
+    for name in ("MNISTMP_DATA", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}[_])  # as for a user without an entry there
+    assert "MNISTMP_DATA" not in process.environment()
+
+
+def test_a_sweep_says_once_that_records_will_lack_their_commit(place, monkeypatch, capsys):
+    monkeypatch.setattr(run.provenance, "unnamed_commit", lambda: "fatal: dubious")
+    monkeypatch.setattr(run, "run_units", lambda *_, **__: [])
+    Sweep(specs_of("rsc"), PRESET, folder=place.notebooks).train()
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "The records will not name the commit of this checkout: fatal: dubious; see mnistmp doctor."
+    assert len(others) == 1
+
+
 def test_a_cell_timeout_is_a_number(monkeypatch):
     monkeypatch.setenv("MNISTMP_CELL_TIMEOUT", "an hour")
     with pytest.raises(InputError, match="MNISTMP_CELL_TIMEOUT is 'an hour'; set it to a whole number of seconds"):
@@ -412,6 +432,40 @@ def test_notebooks_are_shown_once_and_again_only_when_something_changed(place, m
     assert due() == ["10_table2"]
     (shown / "made-from.json").write_text("{torn")
     assert due() == ["10_table2", "02_standard"]
+
+
+@pytest.mark.parametrize("change", ["no kernelspec", "no metadata", "byte-order mark"])
+def test_a_notebook_that_another_program_wrote_runs(quick, change):
+    path = quick.notebooks / "02_standard.ipynb"
+    notebook = json.loads(path.read_text())
+    if change == "no kernelspec":
+        del notebook["metadata"]["kernelspec"]
+    elif change == "no metadata":
+        notebook["metadata"] = {}
+    path.write_text(json.dumps(notebook), encoding="utf-8-sig" if change == "byte-order mark" else "utf-8")
+    outcomes, shown = carry_out(plan.show_units(quick.notebooks, PRESET))
+    assert [outcome.problem for outcome in outcomes.values()] == [None], shown
+
+
+PROFILE = """
+c = get_config()
+c.InteractiveShell.ast_node_interactivity = "all"
+c.InteractiveShellApp.exec_lines = ["preset = seeds = rows = None", "import numpy", "numpy.set_printoptions(1)"]
+"""
+
+
+def test_the_users_profile_of_ipython_changes_no_output(quick, monkeypatch, tmp_path):
+    profile = tmp_path / "ipython/profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text(PROFILE)
+    monkeypatch.setenv("IPYTHONDIR", str(profile.parent))
+    cells = ["print('said')\n1.25\n2.5", "import numpy\nnumpy.array([0.123])"]
+    write_notebook(quick.notebooks / "01_dataset.ipynb", *cells)
+    units = [one for one in plan.show_units(quick.notebooks, PRESET) if one.label == "01_dataset"]
+    carry_out(units)
+    executed = nbformat.read(units[0].target, as_version=4)
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    assert [one.get("text") or one.data["text/plain"] for one in outputs] == ["said\n", "2.5", "array([0.123])"]
 
 
 def test_committed_notebooks_are_executed_in_place_only_if_spotless(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -44,7 +45,7 @@ def environment(device: str | torch.device, precision: str, path: str) -> dict[s
         "precision": precision,
         "path": path,
         "code_version": code_version(),
-        **_git(),
+        **_git()[0],
     }
 
 
@@ -81,7 +82,9 @@ def _platform() -> str:
 @lru_cache(maxsize=1)
 def _processor() -> str:
     if sys.platform == "darwin":
-        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            if name := _run("sysctl", "-n", "machdep.cpu.brand_string"):
+                return name
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -91,23 +94,32 @@ def _processor() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
+def unnamed_commit() -> str:
+    """Why records do not name the commit of this checkout, in git's words; "" where they do, or where there is none."""
+    return _git()[1]
+
+
 @lru_cache(maxsize=1)
-def _git() -> dict[str, str | bool]:
-    root = paths.checkout()
+def _git() -> tuple[dict[str, str | bool], str]:
+    """What records name of this checkout, and why it is nothing."""
+    root, named = paths.checkout(), {}
     if root is None or not (root / ".git").exists():
-        return {}
-    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
-    if not commit:
-        return {}
-    changes = _output("git", "-C", str(root), "status", "--porcelain", "--", "mnistmp")
-    return {"git_commit": commit} if changes is None else {"git_commit": commit, "git_dirty": bool(changes)}
-
-
-def _output(*command: str) -> str | None:
+        return named, ""
     try:
+        # Variables that name a repository, as git sets them for a hook: another one than this checkout's, perhaps.
+        foreign = _run("git", "rev-parse", "--local-env-vars").split()
         # GIT_OPTIONAL_LOCKS: never be in the way of a commit that runs at the same time.
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False,
-                                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None
+        environment = {name: value for name, value in os.environ.items() if name not in foreign}
+        environment["GIT_OPTIONAL_LOCKS"] = "0"
+        named["git_commit"] = _run("git", "-C", str(root), "rev-parse", "HEAD", env=environment)
+        changes = _run("git", "-C", str(root), "status", "--porcelain", "--", "mnistmp", env=environment)
+        named["git_dirty"] = bool(changes)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip()
+        return named, "" if named else said.splitlines()[0]
+    return named, ""
+
+
+def _run(*command: str, env: dict[str, str] | None = None) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=True, env=env)
+    return result.stdout.strip()

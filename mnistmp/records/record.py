@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import Annotated, Any, Literal
 
@@ -134,7 +135,9 @@ class RunRecord:
     def from_text(cls, text: str | bytes) -> RunRecord:
         """The inverse of `to_text`. Raises RecordError as `from_json` does."""
         try:
-            values = from_json(text, allow_inf_nan=False)
+            content = text.encode() if isinstance(text, str) else text
+            # Some editors begin a file with a byte-order mark.
+            values = from_json(content.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
         except ValueError as error:
             raise RecordError(f"it is torn or not JSON ({error})") from None
         return cls.from_json(values)

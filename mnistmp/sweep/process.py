@@ -122,7 +122,11 @@ def _process(unit: Unit, folder: Path, sweep: str, variables: Mapping[str, str])
             process = subprocess.Popen(
                 [sys.executable, "-m", "mnistmp.sweep.unit", str(folder)],
                 cwd=folder,
-                env={**inherited, **variables},
+                env={
+                    **inherited,
+                    **variables,
+                    "IPYTHONDIR": str(folder / "ipython"),
+                },  # a user's profile changes outputs
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -160,7 +164,10 @@ def environment(precision: str | None = None) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if name.startswith("MNISTMP_")},  # for another machine
         **worker_environment(),
-        "MNISTMP_DATA": str(data.data_root()),
+        **({"MNISTMP_DATA": str(data.data_root())} if os.environ.get("MNISTMP_DATA") else {}),
+        # As here also where a worker's shell says otherwise: one sweep takes one path.
+        "MNISTMP_KERNELS": os.environ.get("MNISTMP_KERNELS") or "on",
+        "NUMBA_DISABLE_JIT": os.environ.get("NUMBA_DISABLE_JIT") or "0",
         "MNISTMP_RESULTS": str(paths.results()),
         "MNISTMP_FIGURES": str(paths.figures()),
         **({"MNISTMP_PRECISION": precision} if precision else {}),

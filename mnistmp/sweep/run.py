@@ -19,6 +19,7 @@ from tqdm import tqdm
 from mnistmp import data, paper, paths, records
 from mnistmp.engine import pick_device
 from mnistmp.errors import InputError
+from mnistmp.records import provenance
 from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 from mnistmp.sweep import notebooks, plan, process
@@ -92,6 +93,8 @@ class Sweep:
             records.save(record, self.preset)
         for dataset in sorted({spec.dataset for spec in self.todo}):
             data.load(dataset)  # once, before many processes ask for it at the same time
+        if self.todo and (reason := provenance.unnamed_commit()):
+            print(f"The records will not name the commit of this checkout: {reason}; see mnistmp doctor.")
         print(self.opening(), flush=True)
         return self.carry_out(self.units)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnistmp.errors import InputError
+from mnistmp.sweep import notebooks
 
 if TYPE_CHECKING:  # importing it takes torch, which a process that only waits for its kernel does without
     from mnistmp.spec import RunSpec
@@ -94,8 +95,6 @@ def main(folder: str) -> int:
             if not Path(path).is_file():
                 raise InputError(f"it ended without an error and without recording {path}")
         if unit["target"]:
-            from mnistmp.sweep import notebooks
-
             notebooks.publish(executed, Path(unit["target"]), strict=not unit["parameters"])
     except Exception as error:
         code, reason = _judge(error, Path(folder, Path(unit["notebook"]).name))
@@ -125,7 +124,8 @@ def _execute(unit: dict[str, Any], folder: Path) -> Path:
 
     source = Path(unit["notebook"])
     executed = folder / source.name
-    notebook = json.loads(source.read_text(encoding="utf-8"))
+    notebook = json.loads(source.read_text(encoding="utf-8-sig"))  # some editors begin with a byte-order mark
+    notebook["metadata"] = {"kernelspec": notebooks.KERNEL, "language_info": {"name": "python"}}
     if unit["expected"]:
         notebook["cells"] = _until_trained(notebook["cells"])
     executed.write_text(json.dumps(notebook), encoding="utf-8")
