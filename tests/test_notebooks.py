@@ -78,25 +78,30 @@ def test_the_notebooks_are_those_that_are_expected():
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
-class TestNotebook:
-    def test_is_valid_and_as_small_as_promised(self, name):
+def test_is_valid_and_as_small_as_promised():
+    for name in NAMES:
         path = FOLDER / f"{name}.ipynb"
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
         assert path.stat().st_size < BYTES
         assert path.read_bytes().endswith(b"}\n")
 
-    def test_cleaning_finds_nothing_to_clean(self, name):
-        """So: stable unique ids, counts from 1, kernel python3, no foreign metadata, no widget, no stderr, no error."""
+
+def test_cleaning_finds_nothing_to_clean():
+    """So: stable unique ids, counts from 1, kernel python3, no foreign metadata, no widget, no stderr, no error."""
+    for name in NAMES:
         text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
         assert nbformat.writes(clean(nbformat.reads(text, as_version=4))) == text.rstrip("\n")
 
-    def test_was_executed_from_top_to_bottom(self, name):
+
+def test_was_executed_from_top_to_bottom():
+    for name in NAMES:
         cells = code(read(name))
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
 
-    def test_names_no_machine_and_no_user(self, name):
+
+def test_names_no_machine_and_no_user():
+    for name in NAMES:
         notebook = read(name)
         shown = [cell.source for cell in notebook.cells]
         for output in outputs(notebook):
@@ -109,14 +114,18 @@ class TestNotebook:
         user = getpass.getuser()
         assert user == "root" or not re.search(rf"\b{re.escape(user)}[@/\\]", text)
 
-    def test_shows_the_expected_number_of_images(self, name):
+
+def test_shows_the_expected_number_of_images():
+    for name in NAMES:
         shown = [output for output in outputs(read(name)) if "image/png" in output.get("data", {})]
         expected = IMAGES[name]
         assert len(shown) in (expected if isinstance(expected, range) else [expected])
         for output in shown:
             assert output.metadata["image/png"]["alt"]  # for readers who cannot see it
 
-    def test_parameters_are_the_literal_lines_that_papermill_reads(self, name):
+
+def test_parameters_are_the_literal_lines_that_papermill_reads():
+    for name in NAMES:
         lines = parameters_cell(read(name)).source.splitlines()
         written = {one: re.fullmatch(r"(\w+): (\w+) = ([^#=]+?) +# [^=]+", one) for one in lines}
         assert all(written.values()), written  # with a comment, and one "=": papermill loses the comment otherwise
@@ -126,11 +135,15 @@ class TestNotebook:
         assert {key: value["default"] for key, value in inspected.items()} == PARAMETERS[name]
         assert all(value["help"] and value["inferred_type_name"] in ("str", "float") for value in inspected.values())
 
-    def test_parameters_come_before_everything_that_runs(self, name):
+
+def test_parameters_come_before_everything_that_runs():
+    for name in NAMES:
         notebook = read(name)
         assert code(notebook)[0].id == parameters_cell(notebook).id
 
-    def test_opens_with_a_question_and_the_time_it_takes(self, name):
+
+def test_opens_with_a_question_and_the_time_it_takes():
+    for name in NAMES:
         first = read(name).cells[0]
         assert first.cell_type == "markdown"
         title = first.source.splitlines()[0]
@@ -138,7 +151,9 @@ class TestNotebook:
         assert "*Time:" in first.source
         assert "mnistmp " in first.source or name == "11_your_method"  # how to run it in batch
 
-    def test_cells_can_be_read_at_a_glance(self, name):
+
+def test_cells_can_be_read_at_a_glance():
+    for name in NAMES:
         cells = code(read(name))
         lengths = [len(cell.source.splitlines()) for cell in cells]
         assert len(cells) <= CODE_CELLS
@@ -152,18 +167,24 @@ class TestNotebook:
                 elif isinstance(node, ast.FunctionDef) and name != "11_your_method":
                     assert node.end_lineno - node.lineno < FUNCTION_LINES, node.name
 
-    def test_uses_only_what_is_public(self, name):
+
+def test_uses_only_what_is_public():
+    for name in NAMES:
         for cell in code(read(name)):
             for node in ast.walk(ast.parse(python(cell))):
                 assert not (isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)), node.attr
 
-    def test_its_links_lead_somewhere(self, name):
+
+def test_its_links_lead_somewhere():
+    for name in NAMES:
         for cell in read(name).cells:
             if cell.cell_type == "markdown":
                 for link in re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", cell.source):
                     assert (FOLDER / link).resolve().is_file(), link
 
-    def test_checked_outputs_hold_nothing_that_varies(self, name):
+
+def test_checked_outputs_hold_nothing_that_varies():
+    for name in NAMES:
         for cell in code(read(name)):
             if "NBVAL_CHECK_OUTPUT" in cell.source:
                 assert cell.outputs

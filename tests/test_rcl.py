@@ -224,19 +224,21 @@ def test_every_reading_equals_the_double_loop(reading):
         assert_equals_oracle(features, labels, math.inf, "channel", **dict([reading]))
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_random_combinations_equal_the_double_loop(seed):
-    draw = random.Random(seed)
-    readings = {name: draw.choice(values) for name, values in READINGS.items()} | {"epsilon": draw.choice((0.0, 0.01))}
-    scaling = draw.choice(SCALINGS)
-    if readings["positive"] in SEVERAL or readings["negative"] == "mean":
-        readings["condition"] = "anchor"
-    if scaling == "sample":
-        # Two samples with their maximum in the same place are both 1 there: rounding would decide the gap's sign,
-        # which reaches the gradient in these two readings.
-        readings |= {"extrema_gradient": "kept", "detach": "after-scaling"}
-    features, labels = batch(draw.choice(("relu", "random", "singleton classes", "flat")), seed)
-    assert_equals_oracle(features, labels, draw.choice((0.5, 0.9, 1.2, math.inf)), scaling, **readings)
+def test_random_combinations_equal_the_double_loop():
+    for seed in range(40):
+        draw = random.Random(seed)
+        readings = {name: draw.choice(values) for name, values in READINGS.items()} | {
+            "epsilon": draw.choice((0.0, 0.01))
+        }
+        scaling = draw.choice(SCALINGS)
+        if readings["positive"] in SEVERAL or readings["negative"] == "mean":
+            readings["condition"] = "anchor"
+        if scaling == "sample":
+            # Two samples with their maximum in the same place are both 1 there: rounding would decide the gap's sign,
+            # which reaches the gradient in these two readings.
+            readings |= {"extrema_gradient": "kept", "detach": "after-scaling"}
+        features, labels = batch(draw.choice(("relu", "random", "singleton classes", "flat")), seed)
+        assert_equals_oracle(features, labels, draw.choice((0.5, 0.9, 1.2, math.inf)), scaling, **readings)
 
 
 def test_condition_by_hand():
@@ -332,12 +334,11 @@ def test_order_of_samples_changes_nothing():
 # ---- precision ----
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("size", [1e-40, 1e-30, 1e-20, 1e-18, 1e30])
-def test_extreme_sizes_stay_finite(size, scaling):
-    features, labels = batch("relu")
-    value, gradient = value_and_gradient(reverse_contrastive_loss, (features * size).float(), labels, 0.9, scaling)
-    assert value.isfinite() and gradient.isfinite().all()
+def test_extreme_sizes_stay_finite():
+    for size, scaling in itertools.product((1e-40, 1e-30, 1e-20, 1e-18, 1e30), SCALINGS):
+        features, labels = batch("relu")
+        value, gradient = value_and_gradient(reverse_contrastive_loss, (features * size).float(), labels, 0.9, scaling)
+        assert value.isfinite() and gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
@@ -388,40 +389,40 @@ def test_no_neighbour_is_an_infinite_distance_and_a_valid_index():
     assert to_positive.tolist() == [math.inf] * 3 and (positive >= 0).all() and (positive < 3).all()
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_pairwise_distances_equal_cdist(count):
-    points = torch.randn(count, 5, dtype=torch.float64)
-    torch.testing.assert_close(pairwise_l1(points), torch.cdist(points, points, p=1))
+def test_pairwise_distances_equal_cdist():
+    for count in (1, 2, 7):
+        points = torch.randn(count, 5, dtype=torch.float64)
+        torch.testing.assert_close(pairwise_l1(points), torch.cdist(points, points, p=1))
 
 
 # ---- the door ----
 
 
-@pytest.mark.parametrize("margin", [-1, -1e-9, -math.inf, math.nan])
-def test_impossible_margin_is_refused(margin):
-    with pytest.raises(ValueError, match="margin is .* 0 or more, or infinity"):
-        reverse_contrastive_loss(*batch("random"), margin)
-    with pytest.raises(ValueError, match="margin is"):
-        ReverseContrastiveLoss(margin)
+def test_impossible_margin_is_refused():
+    for margin in (-1, -1e-9, -math.inf, math.nan):
+        with pytest.raises(ValueError, match="margin is .* 0 or more, or infinity"):
+            reverse_contrastive_loss(*batch("random"), margin)
+        with pytest.raises(ValueError, match="margin is"):
+            ReverseContrastiveLoss(margin)
 
 
-@pytest.mark.parametrize("reading", ["scaling", *READINGS])
-def test_unknown_reading_is_refused_with_what_is_valid(reading):
-    for refuse in (lambda **r: reverse_contrastive_loss(*batch("random"), **r), ReverseContrastiveLoss):
-        with pytest.raises(ValueError, match=f"^{reading} is 'sideways'; choose one of .*, .*\\.$"):
-            refuse(**{reading: "sideways"})
+def test_unknown_reading_is_refused_with_what_is_valid():
+    for reading in ("scaling", *READINGS):
+        for refuse in (lambda **r: reverse_contrastive_loss(*batch("random"), **r), ReverseContrastiveLoss):
+            with pytest.raises(ValueError, match=f"^{reading} is 'sideways'; choose one of .*, .*\\.$"):
+                refuse(**{reading: "sideways"})
 
 
-@pytest.mark.parametrize("epsilon", [-1e-9, math.nan, math.inf])
-def test_impossible_epsilon_is_refused(epsilon):
-    with pytest.raises(ValueError, match="epsilon is .* 0 or more"):
-        reverse_contrastive_loss(*batch("random"), epsilon=epsilon)
+def test_impossible_epsilon_is_refused():
+    for epsilon in (-1e-9, math.nan, math.inf):
+        with pytest.raises(ValueError, match="epsilon is .* 0 or more"):
+            reverse_contrastive_loss(*batch("random"), epsilon=epsilon)
 
 
-@pytest.mark.parametrize("features, labels", [((4,), (4,)), ((4, 3), (5,)), ((4, 3), (4, 1)), ((4, 3), ())])
-def test_shapes_that_do_not_fit_are_refused(features, labels):
-    with pytest.raises(ValueError, match="do not fit"):
-        reverse_contrastive_loss(torch.zeros(features), torch.zeros(labels, dtype=torch.long))
+def test_shapes_that_do_not_fit_are_refused():
+    for features, labels in (((4,), (4,)), ((4, 3), (5,)), ((4, 3), (4, 1)), ((4, 3), ())):
+        with pytest.raises(ValueError, match="do not fit"):
+            reverse_contrastive_loss(torch.zeros(features), torch.zeros(labels, dtype=torch.long))
 
 
 def test_module_is_the_function():
