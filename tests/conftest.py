@@ -1,5 +1,7 @@
 """The table that `make test-faults` ends with: what was tried, and what became of finished records."""
 
+import signal
+
 import pytest
 from fault_table import Ledger, Table
 
@@ -7,6 +9,8 @@ _TABLE = pytest.StashKey[Table]()
 
 
 def pytest_configure(config):
+    # A shell starts what it puts in the background with Ctrl-C ignored, and so would the commands that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_TABLE] = Table()
 
 
