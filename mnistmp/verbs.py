@@ -303,7 +303,7 @@ def _table(preset: str) -> dict[str, str]:
     """Print Table 2, write it with the paper's claims and with other interpretations of rows, and say where.
 
     Returns:
-        What the README and docs/ show of them, as Markdown: "findings", "table2", "claims" and "readings".
+        What the README and docs/ show of them, as Markdown: "findings", "table2", "claims" and "interpretations".
 
     Raises:
         InputError: the preset has no record.
@@ -323,13 +323,13 @@ def _table(preset: str) -> dict[str, str]:
     for what, files in (
         ("Table:", table2.write(lines, preset).values()),
         ("Claims:", claims.write(comparisons, preset)),
-        ("Readings:", ablation.write(interpretations, preset) if len(interpretations) else ()),
+        ("Variants:", ablation.write(interpretations, preset) if len(interpretations) else ()),
     ):
         if files:
             print(f"{what:11} {', '.join(map(paths.shown, files))}")
     conclusions = ablation.conclusions(interpretations)
-    pages = {"table2": text, "claims": claims.to_markdown(comparisons), "readings": conclusions}
-    return {"findings": findings.findings(lines, interpretations), **pages} if preset == "paper" else pages
+    pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
+    return {"findings": findings.findings(lines, interpretations, comparisons), **pages} if preset == "paper" else pages
 
 
 def _show(text: str, files: list[Path]) -> None:

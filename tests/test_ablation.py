@@ -1,6 +1,7 @@
 """Other interpretations of a row: which there are, what they are called, and how they are told beside the default."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ from stub_runs import record
 
 from mnistmp import cli, methods, paper, records
 from mnistmp.results import ablation, calibration, interpretations
+from mnistmp.results.accuracy import SAME, UNCLEAR, Difference
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,7 @@ def better(entry, spec):
 def test_the_default_stands_beside_its_variants(results):
     keep(ablation.specs("dropout", "digits", "0-2", "rescale,mask", "float32"), "digits", better)
     lines = ablation.table("digits")
-    assert lines["reading"].tolist() == [ablation.DEFAULT, "rescale=false", "mask=batch"]
+    assert lines["interpretation"].tolist() == [ablation.DEFAULT, "rescale=false", "mask=batch"]
     assert lines["n"].tolist() == [3, 3, 3]
     assert lines["test_mean"][0] == pytest.approx(100 * (90 + 5 + 1) / 360)  # validation no longer rises after epoch 5
     assert lines["difference"][1] == pytest.approx(100 * 40 / 360) and lines["ci_low"][1] > 0
@@ -87,11 +89,11 @@ def test_the_papers_numbers_and_both_rows_of_a_run_are_shown():
 
     keep(ablation.specs("rcl-m0.9", "paper", "0,1", "scaling"), "paper", rising)
     lines = ablation.table("paper")
-    assert lines["reading"].tolist() == 2 * [
+    assert lines["interpretation"].tolist() == 2 * [
         ablation.PAPER, ablation.DEFAULT, "scaling=channel", "scaling=batch", "scaling=sample",
     ]  # fmt: skip
     assert lines["row"].tolist() == 5 * ["rcl-m0.9"] + 5 * ["rcl-m0.9-early-stop"]
-    published = lines[lines["reading"] == ablation.PAPER]
+    published = lines[lines["interpretation"] == ablation.PAPER]
     assert published[["n", "val_mean", "test_mean", "test_std"]].to_numpy().tolist() == [
         [10, 99.4, 68.2, 4.0], [10, 95.84, 74.7, 8.5],
     ]  # fmt: skip
@@ -100,20 +102,21 @@ def test_the_papers_numbers_and_both_rows_of_a_run_are_shown():
     assert "| rcl-m0.9-early-stop | the paper's | 10 | 95.84 ± 0.60 | 74.7 ± 8.5 | – | – |" in shown
 
 
-def test_variants_that_agree_with_the_paper_are_named():
+def test_variants_near_the_paper_are_named():
     def near(entry, spec):
         entry["test_correct"] = round(3.6 * (68.0 if spec.row.endswith("channel") else 40.0) + 3.6 * spec.seed)
 
     keep(ablation.specs("rcl-m0.9", "paper", "0-2", "scaling"), "paper", near)
     lines = ablation.table("paper")
-    channel = lines[(lines["row"] == "rcl-m0.9") & (lines["reading"] == "scaling=channel")].iloc[0]
+    channel = lines[(lines["row"] == "rcl-m0.9") & (lines["interpretation"] == "scaling=channel")].iloc[0]
     assert channel["paper_difference"] == pytest.approx(69.0 - 68.2, abs=0.2)
     assert channel["paper_ci_low"] < 0 < channel["paper_ci_high"]
-    said = "- RCL, m = 0.9: 1 of 3 other readings agrees with the paper's test accuracy: scaling=channel +0.8 ["
-    assert said in ablation.to_markdown(lines, "paper")
+    assert channel["verdict"] == SAME
+    shown = ablation.to_markdown(lines, "paper")
+    assert re.search(r"; scaling=channel \+0\.8 \[-\d\.\d, \+\d\.\d\] \(same\); 2 more differ\.", shown)
 
 
-def test_the_nearest_variant_is_named_first_and_alone_where_none_agrees():
+def test_the_nearest_variant_is_named_first_and_alone_where_all_differ():
     told = {
         ablation.DEFAULT: (-1.0, -30.0, 10.0),  # the verdict on all its seeds is in Table 2
         "scaling=channel": (9.0, 5.0, 13.0),
@@ -121,15 +124,15 @@ def test_the_nearest_variant_is_named_first_and_alone_where_none_agrees():
         "mining=raw": (-20.0, -30.0, -10.0),
     }
     lines = pd.DataFrame(
-        [("rcl-m0.9", reading, *numbers) for reading, numbers in told.items()],
-        columns=["row", "reading", "paper_difference", "paper_ci_low", "paper_ci_high"],
+        [("rcl-m0.9", name, *numbers, Difference(*numbers).verdict()) for name, numbers in told.items()],
+        columns=["row", "interpretation", "paper_difference", "paper_ci_low", "paper_ci_high", "verdict"],
     )
-    opening = "- RCL, m = 0.9: {} of 3 other readings agree with the paper's test accuracy"
-    none = opening.format(0) + "; the nearest is scaling=channel +9.0 [+5.0, +13.0]."
+    opening = "- RCL, m = 0.9: default, same seeds -1.0 [-30.0, +10.0] (close); "
+    none = opening + "scaling=channel +9.0 [+5.0, +13.0] (differs); 2 more differ."
     assert ablation.conclusions(lines) == none
-    lines.loc[2:, "paper_ci_low"], lines.loc[2:, "paper_ci_high"] = -40.0, 40.0
-    two = opening.format(2) + ": scaling=batch -12.0 [-40.0, +40.0], mining=raw -20.0 [-40.0, +40.0]."
-    assert ablation.conclusions(lines) == two
+    lines.loc[2:, "paper_ci_low"], lines.loc[2:, "paper_ci_high"], lines.loc[2:, "verdict"] = -40.0, 40.0, UNCLEAR
+    wide = "scaling=batch -12.0 [-40.0, +40.0] (unclear); mining=raw -20.0 [-40.0, +40.0] (unclear); 1 more differs."
+    assert ablation.conclusions(lines) == opening + wide
 
 
 def test_the_calibrations_runs_have_the_same_names_and_specs():
@@ -146,6 +149,11 @@ def test_only_shared_seeds_are_compared():
     keep(ablation.specs("dropout", "digits", "1,2", "mask", "float32"), "digits", better)
     assert ablation.table("digits")["n"].tolist() == [2, 2]
     assert ablation.table("digits")["difference"][1] == 0
+    keep(ablation.specs("dropout", "digits", "1", "rescale", "float32")[1:], "digits")
+    keep(ablation.specs("dropout", "digits", "7", "mask", "float32")[1:], "digits", better)  # the default lacks seed 7
+    lines = ablation.table("digits").set_index("interpretation")
+    assert lines["n"].to_dict() == {ablation.DEFAULT: 2, "rescale=false": 1, "mask=batch": 2}
+    assert lines["difference"]["rescale=false"] == pytest.approx(-100 / 360)  # to the default's seed 1 alone
 
 
 @pytest.mark.parametrize("row", [row.id for row in paper.trainings()])

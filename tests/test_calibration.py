@@ -91,7 +91,10 @@ def test_what_diverged_or_is_missing_is_said_and_not_scored():
     assert scored.loc[(28, "[-1,1]", "batch"), "best"] == math.inf
     assert math.isnan(scored.loc[(28, "[-1,1]", "channel"), "best"])
     text = calibration.to_markdown(table)
-    assert "(1 diverged)" in text and "1 of 12 readings are incomplete; 1 of them cannot become clearly better" in text
+    assert (
+        "(1 diverged)" in text
+        and "1 of 12 interpretations are incomplete; 1 of them cannot become clearly better" in text
+    )
 
 
 def test_one_is_ruled_out_as_soon_as_what_is_recorded_of_it_does():
@@ -146,7 +149,7 @@ def test_what_is_recorded_is_told_and_written(results):
     table = calibration.table()
     assert (table.attrs["recorded"], table.attrs["planned"]) == (8, 64)
     text = calibration.summary()
-    assert "per coordinate) is the only reading that is complete; none is clearly better" in text
+    assert "per coordinate) is the only one that is complete; none is clearly better" in text
     said = calibration.conclusion(table)
     assert "8 of its 64 trainings are recorded. The default (28x28, [-1,1], per coordinate) is the only" in said
     assert "test" not in said.partition("The numbers, with the test")[0].replace("tests that", "")

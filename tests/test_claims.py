@@ -10,7 +10,7 @@ from stub_runs import counted
 
 from mnistmp import paper, records
 from mnistmp.results import claims
-from mnistmp.results.claims import FAILS, HOLDS, OPEN, Claim
+from mnistmp.results.claims import CONTRADICTED, HOLDS, UNDECIDED, WEAKER, Claim
 
 SYNTHETIC = Path(__file__).parent / "data" / "synthetic"
 PAIR = (("standard", "dropout"),)
@@ -70,20 +70,22 @@ def test_verdicts():
     made = (
         Claim("true", "here", PAIR),
         Claim("false", "here", (("dropout", "standard"),)),
-        Claim("undecided", "here", (("rsc", "dropout"),)),
+        Claim("weaker", "here", (("rsc", "dropout"),)),
         Claim("hardly, true", "here", (("rsc", "dropout"),), within=5.0),
         Claim("hardly, false", "here", PAIR, within=5.0),
         Claim("one of two false", "here", (*PAIR, ("rsc", "standard"))),
-        Claim("one of two open", "here", (*PAIR, ("rsc", "dropout"))),
+        Claim("one of two weaker", "here", (*PAIR, ("rsc", "dropout"))),
         Claim("no runs", "here", (("standard", "jigsaw"),)),
     )
     table = claims.compare(runs, made)
     assert table["n"].tolist()[-1] == 0 and table["n"].tolist()[0] == 10
     found = claims.verdicts(table).set_index("claim")
-    assert found["verdict"].tolist() == [HOLDS, FAILS, OPEN, HOLDS, FAILS, FAILS, OPEN, OPEN]
+    assert found["verdict"].tolist() == [
+        HOLDS, CONTRADICTED, WEAKER, HOLDS, CONTRADICTED, CONTRADICTED, WEAKER, UNDECIDED,
+    ]  # fmt: skip
     # The comparison on show is the one that the verdict rests on.
     assert table.loc[found.loc["one of two false", "closest"], "higher"] == "rsc"
-    assert table.loc[found.loc["one of two open", "closest"], "higher"] == "rsc"
+    assert table.loc[found.loc["one of two weaker", "closest"], "higher"] == "rsc"
     assert table["paper"].iloc[0] == pytest.approx(26.0 - 31.9)
 
 
@@ -92,7 +94,20 @@ def test_a_correction_for_many_comparisons_can_undecide():
     alone = claims.compare(runs, [Claim("it", "here", PAIR)])
     assert alone["p"][0] < claims.LEVEL and alone["verdict"][0] == HOLDS
     many = claims.compare(runs, [Claim("it", "here", PAIR * 30)])
-    assert set(many["verdict"]) == {OPEN}
+    assert set(many["verdict"]) == {UNDECIDED}  # the paper has -5.9, which is not above our interval
+
+
+def test_weaker_is_an_interval_below_the_papers_difference():
+    # The paper has rsc - dropout at 43.5 - 31.9 = 11.6.
+    for ours, expected in ((0.3, WEAKER), (11.6, HOLDS), (6.0, HOLDS), (-9.0, CONTRADICTED)):
+        runs = accuracies(dropout=40.0, rsc=40.0 + ours)
+        assert claims.compare(runs, [Claim("it", "here", (("rsc", "dropout"),))])["verdict"].tolist() == [expected]
+    wide = accuracies(dropout=40.0, rsc=40.3)
+    wide["test_correct"] = [
+        counts if row == "dropout" else [counts[0] + 4000 * (seed % 2) - 2000]
+        for row, seed, counts in zip(wide["row"], wide["seed"], wide["test_correct"])
+    ]
+    assert claims.compare(wide, [Claim("it", "here", (("rsc", "dropout"),))])["verdict"].tolist() == [UNDECIDED]
 
 
 def test_claims_name_rows_of_table2_once():
@@ -110,7 +125,7 @@ def test_real_records_end_to_end(monkeypatch, tmp_path):
     table = claims.compare(records.load("paper"))
     assert len(table) == sum(len(claim.pairs) for claim in claims.CLAIMS)
     best = table[(table["higher"] == "rcl-inf") & (table["lower"] == "standard")].iloc[0]
-    assert best["n"] == 1 and best["difference"] > 0 and best["verdict"] == OPEN  # one shared seed has finished
+    assert best["n"] == 1 and best["difference"] > 0 and best["verdict"] == UNDECIDED  # one shared seed has finished
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     paths = claims.write(table, "paper")
     first = [path.read_bytes() for path in paths]

@@ -17,10 +17,10 @@ def test_tables_are_the_records(monkeypatch):
     found = records.load("paper")
     table, interpretations = table2.table2(found), ablation.table("paper", found)
     shown = {
-        "findings": findings.findings(table, interpretations),
+        "findings": findings.findings(table, interpretations, claims.compare(found)),
         "table2": table2.to_markdown(table, "paper"),
         "claims": claims.to_markdown(claims.compare(found)),
-        "readings": ablation.conclusions(interpretations),
+        "interpretations": ablation.conclusions(interpretations),
     }
     for part, text in shown.items():
         assert markdown.block(part) == text.strip(), "run: mnistmp table --preset paper --readme"

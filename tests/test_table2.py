@@ -21,7 +21,7 @@ from mnistmp import records
 from mnistmp.errors import InputError
 from mnistmp.paper import TABLE2, Row, row
 from mnistmp.results import accuracy, table2
-from mnistmp.results.accuracy import Summary
+from mnistmp.results.accuracy import CLOSE, DIFFERS, SAME, UNCLEAR, Difference, Summary
 
 SYNTHETIC = Path(__file__).parent / "data" / "synthetic"
 
@@ -76,12 +76,12 @@ def test_early_stopping_row_reads_the_same_runs_at_another_epoch(table):
 def test_diverged_run_is_counted_and_not_averaged(table):
     infinite = line(table, "rcl-inf")
     assert (infinite["n"], infinite["diverged"], infinite["test_mean"]) == (1, 1, 90.1)
-    assert math.isnan(infinite["test_std"]) and math.isnan(infinite["ci_low"]) and infinite["agrees"] is None
+    assert math.isnan(infinite["test_std"]) and math.isnan(infinite["ci_low"]) and infinite["verdict"] == ""
 
 
 def test_row_without_records_has_no_numbers_of_ours(table):
     dropout = line(table, "dropout")
-    assert dropout["n"] == 0 and dropout["epochs"] == () and dropout["agrees"] is None
+    assert dropout["n"] == 0 and dropout["epochs"] == () and dropout["verdict"] == ""
     assert dropout[["val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low"]].isna().all()
 
 
@@ -91,31 +91,61 @@ def test_no_record_at_all(frame):
     assert "precision not known yet" in table2.to_markdown(table, "paper")
 
 
-def test_verdict_is_whether_the_interval_contains_zero(frame):
+@pytest.mark.parametrize(
+    "interval, expected",
+    [((0.0, -5.0, 5.0), SAME), ((0.9, 0.1, 1.6), SAME), ((5.0, 5.0, 5.0), SAME), ((0.0, 0.0, 0.0), SAME),
+     ((0.0, -5.01, 5.0), CLOSE), ((-5.0, -7.6, -2.3), CLOSE), ((1.0, -39.0, 41.0), CLOSE),
+     ((5.01, 0.01, 10.0), DIFFERS), ((-23.3, -27.4, -19.3), DIFFERS), ((6.0, 6.0, 6.0), DIFFERS),
+     ((20.1, -0.9, 41.2), UNCLEAR), ((5.01, 0.0, 10.02), UNCLEAR), ((-6.0, -12.0, 0.0), UNCLEAR),
+     ((4.0, math.nan, math.nan), ""), ((math.nan,) * 3, ""), ((math.nan, -1.0, 1.0), ""),
+     ((1.0, -math.inf, math.inf), CLOSE)],
+)  # fmt: skip
+def test_verdicts_of_constructed_differences(interval, expected):
+    assert Difference(*interval).verdict() == expected
+
+
+def test_the_margin_is_the_verdicts_scale():
+    assert Difference(0.3, 0.1, 0.45).verdict(accuracy.MARGIN["val"]) == SAME
+    assert Difference(0.6, 0.1, 1.1).verdict(accuracy.MARGIN["val"]) == DIFFERS
+    assert accuracy.MARGIN == {"test": 5.0, "val": 0.5}
+
+
+def test_verdicts_stand_in_the_table(frame):
     # Our test mean 80/3, std 4.2525, n = 3 against a paper row of small spread, near and far.
-    for mean, expected in ((26.7, True), (20.0, True), (10.0, False), (45.0, False)):
+    for mean, expected in ((26.7, CLOSE), (20.0, UNCLEAR), (10.0, DIFFERS), (45.0, DIFFERS)):
         rows = (dataclasses.replace(row("standard"), paper=(99.8, 0.006, mean, 0.1)),)
         result = table2.table2(frame, rows).iloc[0]
-        assert result["agrees"] is expected
-        assert (result["ci_low"] <= 0 <= result["ci_high"]) == expected
+        assert (result["verdict"], result["val_verdict"]) == (expected, SAME)
 
 
-def test_what_agrees_and_what_does_not_is_said_in_a_sentence(frame):
+def test_what_differs_is_said_in_a_sentence_the_furthest_first(frame):
     standard = row("standard")
-    near, far = ((99.8, 0.006, mean, 0.1) for mean in (26.7, 45.0))
+    near, far, further = ((99.8, 0.006, mean, 0.1) for mean in (26.7, 5.0, 90.0))
     rows = [dataclasses.replace(standard, id="near", paper=near), dataclasses.replace(standard, id="far", paper=far),
-            row("dropout"), dataclasses.replace(standard, id="own", label="Mine", paper=None)]  # fmt: skip
+            dataclasses.replace(standard, id="further", label="Further", paper=further), row("dropout"),
+            dataclasses.replace(standard, id="own", label="Mine", paper=None)]  # fmt: skip
 
     def said(chosen):
-        text = table2.to_markdown(table2.table2(frame, chosen), "paper")
-        return [line for line in text.splitlines() if line.startswith("Test accuracy agrees")]
+        return table2.conclusion(table2.table2(frame, chosen))
 
     assert said(rows) == [
-        f"Test accuracy agrees with the paper's in 1 of 3 rows and differs in 1: {standard.label} (-18.3); "
-        "in 1 there are too few runs to say."
+        "Mean test accuracy is within 5 points of the paper's in 1 of 4 rows. "
+        "By verdict: 0 the same, 1 close, 2 differ, 0 unclear, 1 with too few runs.",
+        f"Rows that differ: Further -63.3; {standard.label} +21.7.",
     ]
-    assert said([rows[0], rows[0]]) == ["Test accuracy agrees with the paper's in 2 of 2 rows."]
-    assert said(rows[2:]) == said(rows[:1]) == []  # nothing is decided, or it stands in the only line anyway
+    assert said([rows[0], rows[0]]) == [
+        "Mean test accuracy is within 5 points of the paper's in 2 of 2 rows. "
+        "By verdict: 0 the same, 2 close, 0 differ, 0 unclear."
+    ]
+    assert said(rows[3:]) == said(rows[:1]) == []  # nothing is decided, or it stands in the only line anyway
+
+
+def test_early_stopping_in_the_first_epoch_is_said_where_every_run_does(frame):
+    said = "Stopped after the first epoch in every run"
+    assert said not in table2.to_markdown(table2.table2(frame), "paper")  # RCL's stops in epochs 2 and 3
+    frame["val_correct"] = frame["val_correct"].map(lambda counts: [9500, *counts[1:]])
+    text = table2.to_markdown(table2.table2(frame), "paper")
+    assert f"{said}, as validation is at 95 % by then: RCL, m = 0.9 (with early stopping @95)." in text
 
 
 def test_own_row_stands_beside_the_papers(frame):
@@ -123,8 +153,8 @@ def test_own_row_stands_beside_the_papers(frame):
     table = table2.table2(frame, (*TABLE2, mine))
     own = table.iloc[-1]
     assert own["n"] == 3 and own["test_mean"] == pytest.approx((23 + 26 + 31) / 3)
-    assert math.isnan(own["paper_test_mean"]) and math.isnan(own["difference"]) and own["agrees"] is None
-    assert table2.to_markdown(table, "paper").splitlines()[-1].endswith("| – | 26.7 ± 4.0 | – | – | – |")
+    assert math.isnan(own["paper_test_mean"]) and math.isnan(own["difference"]) and own["verdict"] == ""
+    assert table2.to_markdown(table, "paper").splitlines()[-1].endswith("| – | – | 26.7 ± 4.0 | – | – | – |")
 
 
 def summary(mean, std, n):
@@ -138,13 +168,12 @@ def test_welch_interval_is_scipys(sizes):
     expected = stats.ttest_ind(*values, equal_var=False).confidence_interval(0.95)
     difference = accuracy.welch(ours, other)
     assert difference == pytest.approx((ours.test_mean - other.test_mean, expected.low, expected.high), rel=1e-9)
-    assert difference.agrees == (expected.low <= 0 <= expected.high)
 
 
 def test_welch_interval_at_its_ends():
     assert accuracy.welch(summary(5, 0, 3), summary(3, 0, 3)) == (2, 2, 2)
     difference, low, high = alone = accuracy.welch(summary(5, math.nan, 1), summary(3, 1, 10))
-    assert difference == 2 and math.isnan(low) and math.isnan(high) and alone.agrees is None
+    assert difference == 2 and math.isnan(low) and math.isnan(high) and alone.verdict() == ""
 
 
 # What does not belong together
@@ -190,7 +219,7 @@ def test_another_weight_is_the_presets_choice(frame):
 def test_digits_get_no_verdict(frame):
     frame["dataset"] = "digits"
     table = table2.table2(frame)
-    assert set(table["agrees"]) == {None}
+    assert set(table["verdict"]) == set(table["val_verdict"]) == {""}
     assert "| not MNIST |" in table2.to_markdown(table, "digits")
     assert "not the paper's numbers" in table2.to_markdown(table, "digits").lower()
 
@@ -230,14 +259,14 @@ def test_markdown_says_how_to_read_it(table):
                  "rcl-m0.9-early-stop: 1 of 2 runs never reached 95 %"):  # fmt: skip
         assert part in text
     rows = [r for r in text.splitlines() if r.startswith("|")]
-    assert {r.count("|") for r in rows} == {9} and len(rows) == 20
-    assert "| RCL, m = ∞ | 1 | 96.10 | 96.0 ± 0.3 | 90.1 | 89.9 ± 0.9 | +0.2 | n < 2 |" in rows
+    assert {r.count("|") for r in rows} == {10} and len(rows) == 20
+    assert "| RCL, m = ∞ | 1 | 96.10 | 96.0 ± 0.3 | n < 2 | 90.1 | 89.9 ± 0.9 | +0.2 | n < 2 |" in rows
 
 
 def test_latex_has_the_same_columns_in_every_line(table):
     text = table2.to_latex(table, "paper")
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
-    assert len(body) == 18 and all(r.endswith(r" \\") and len(re.findall(r"(?<!\\)&", r)) == 7 for r in body)
+    assert len(body) == 18 and all(r.endswith(r" \\") and len(re.findall(r"(?<!\\)&", r)) == 8 for r in body)
     assert r"Dropout \& Orthogonality & 0 & -- & 99.8 $\pm$ 0.008" in text
     assert r"RCL, m = $\infty$ & 1 & 96.10 &" in text and "n $<$ 2" in text and "[$-$7.6, +9.0]" in text
     code = [r for r in text.splitlines() if not r.startswith("%")]

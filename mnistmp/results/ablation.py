@@ -10,13 +10,13 @@ from mnistmp import paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.paper import Row
 from mnistmp.results import accuracy, markdown
-from mnistmp.results.accuracy import Difference
+from mnistmp.results.accuracy import DIFFERS, VERDICTS, Difference
 from mnistmp.results.interpretations import RUN, choices, named, variant, word
 from mnistmp.spec import RunSpec
 
-COLUMNS = ("row", "reading", "n", "val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low", "ci_high",
-           "paper_difference", "paper_ci_low", "paper_ci_high", "diverged")  # fmt: skip
-DEFAULT = "as in Table 2"
+COLUMNS = ("row", "interpretation", "n", "val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low",
+           "ci_high", "paper_difference", "paper_ci_low", "paper_ci_high", "verdict", "diverged")  # fmt: skip
+DEFAULT = "default, same seeds"
 PAPER = "the paper's"
 
 
@@ -60,9 +60,9 @@ def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
     Returns:
         DataFrame with `COLUMNS`, accuracies in percent: a line for the paper's numbers, for the default and for each
         variant of each row. A run that two rows of Table 2 read, at its best epoch and with early stopping, is
-        shown for both. `difference` is the variant's mean test accuracy minus that of the default,
-        `paper_difference` the same minus the paper's, each with Welch's 95 % interval; digits that are not MNIST
-        are not compared with the paper.
+        shown for both. `difference` is the variant's mean test accuracy minus that of the default over the same
+        seeds, `paper_difference` the same minus the paper's, each with Welch's 95 % interval, and `verdict` what
+        follows from the latter (`Difference.verdict`); digits that are not MNIST are not compared with the paper.
     """
     found = records.load(preset, strict=False) if found is None else found
     runs = dict(list(found.groupby("row")))
@@ -74,14 +74,15 @@ def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
             continue
         own = runs.get(row.training, found[:0])
         shared = own["seed"].isin(set().union(*(group["seed"] for group in variants.values())))
-        default, published = accuracy.summary(own[shared], row.selection), accuracy.paper_summary(row.paper)
+        published = accuracy.paper_summary(row.paper)
         if comparable:
-            lines.append((row.id, PAPER, *published[:5], *Difference(), *Difference(), 0))
-        summaries = {name: accuracy.summary(group, row.selection) for name, group in variants.items()}
-        for name, ours in ({DEFAULT: default} | summaries).items():
+            lines.append((row.id, PAPER, *published[:5], *Difference(), *Difference(), "", 0))
+        for name, group in ({DEFAULT: own[shared]} | variants).items():
+            ours = accuracy.summary(group[group["seed"].isin(own["seed"])], row.selection)
+            default = accuracy.summary(own[own["seed"].isin(group["seed"])], row.selection)
             to_default = Difference() if name == DEFAULT else accuracy.welch(ours, default)
             to_paper = accuracy.welch(ours, published) if comparable else Difference()
-            lines.append((row.id, name, *ours[:5], *to_default, *to_paper, ours.diverged))
+            lines.append((row.id, name, *ours[:5], *to_default, *to_paper, to_paper.verdict(), ours.diverged))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -91,59 +92,58 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
         lines = lines[lines["row"].map(lambda row: paper.row(row).training).isin(rows)]
         if lines.empty:
             commands = ", ".join(f"`{_command(row, preset)}`" for row in rows)
-            return f"No other reading is recorded for preset {preset}; {commands} trains them."
+            return f"No other interpretation is recorded for preset {preset}; {commands} trains them."
     note = paper.preset(preset).note
-    head = ("row", "reading", "n", "validation", "test", "to the default [95 % CI]", "to the paper [95 % CI]")
+    head = ("row", "interpretation", "n", "validation", "test", "to the default [95 % CI]", "to the paper [95 % CI]",
+            "verdict")  # fmt: skip
     cells = (
-        (line.row, line.reading + (f" ({line.diverged} diverged)" if line.diverged else ""), line.n,
+        (line.row, line.interpretation + (f" ({line.diverged} diverged)" if line.diverged else ""), line.n,
          markdown.plus_minus(line.val_mean, line.val_std, 2), markdown.plus_minus(line.test_mean, line.test_std),
          markdown.interval(line.difference, line.ci_low, line.ci_high),
-         markdown.interval(line.paper_difference, line.paper_ci_low, line.paper_ci_high))
+         markdown.interval(line.paper_difference, line.paper_ci_low, line.paper_ci_high), line.verdict or "–")
         for line in lines.itertuples()
     )  # fmt: skip
     return "\n".join([
-        f"**Other readings, preset {preset}**",
+        f"**Other interpretations, preset {preset}**",
         "",
         f"{note[0].upper()}{note[1:]}. Accuracy in percent at the epoch that the row selects, mean ± standard "
         "deviation over n seeds. The defaults were fixed beforehand, on the paper's text and validation column; no "
-        "default moves because another reading is nearer to the paper's test column. Differences in test accuracy, "
-        "to the default over the same seeds and to the paper's mean, with their 95 % Welch intervals.",
+        "default moves because another one is nearer to the paper's test column. Differences in test accuracy, "
+        f"to the default over the same seeds and to the paper's mean, with their 95 % Welch intervals. {VERDICTS}",
         "",
         conclusions(lines),
         "",
-        markdown.table(head, "llrrrrr", cells),
+        markdown.table(head, "llrrrrrl", cells),
         "",
     ])  # fmt: skip
 
 
 def conclusions(lines: pd.DataFrame) -> str:
-    """A line per row that is compared with the paper: which variants agree, the nearest first. For the README.
-
-    Each comes with its difference and interval: with few seeds that can be so wide that agreeing says little.
-    The default's own verdict is that of Table 2, over all its seeds.
-    """
-    decided = lines[lines["paper_ci_low"].notna() & (lines["reading"] != DEFAULT)]
+    """A line per row that is compared with the paper: all that does not differ from it, the nearest first, else the
+    nearest alone; each with difference, interval and verdict, and first the default over the same seeds."""
+    decided = lines[lines["verdict"] != ""].sort_values("paper_difference", key=abs, kind="stable")
     sentences = []
-    for row, group in decided.groupby("row", sort=False):
-        nearest = group.sort_values("paper_difference", key=abs, kind="stable")
-        agrees = nearest[(nearest["paper_ci_low"] <= 0) & (0 <= nearest["paper_ci_high"])]
-        count = f"{len(agrees)} of {len(group)} other readings {'agrees' if len(agrees) == 1 else 'agree'}"
-        shown = ", ".join(
-            f"{line.reading} {markdown.interval(line.paper_difference, line.paper_ci_low, line.paper_ci_high)}"
-            for line in (agrees if len(agrees) else nearest[:1]).itertuples()
-        )
-        joined = ": " if len(agrees) else "; the nearest is "
-        sentences.append(f"- {paper.row(row).label}: {count} with the paper's test accuracy{joined}{shown}.")
+    for row in lines["row"].unique():
+        group = decided[decided["row"] == row]
+        default, others = group[group["interpretation"] == DEFAULT], group[group["interpretation"] != DEFAULT]
+        if others.empty:
+            continue
+        kept = others[others["verdict"] != DIFFERS]
+        kept = kept if len(kept) else others[:1]
+        rest = len(others) - len(kept)
+        shown = [f"{line.interpretation} {_compared(line)}" for part in (default, kept) for line in part.itertuples()]
+        shown += [f"{rest} more {'differ' if rest > 1 else 'differs'}"] if rest else []
+        sentences.append(f"- {paper.row(row).label}: {'; '.join(shown)}.")
     return "\n".join(sentences)
 
 
 def write(lines: pd.DataFrame, preset: str) -> list[Path]:
-    """Write `results/<preset>/readings.md` and `.csv`; the same records give the same bytes.
+    """Write `results/<preset>/interpretations.md` and `.csv`; the same records give the same bytes.
 
     Raises:
         InputError: they cannot be written.
     """
-    texts = {"readings.md": to_markdown(lines, preset), "readings.csv": markdown.csv(lines, {})}
+    texts = {"interpretations.md": to_markdown(lines, preset), "interpretations.csv": markdown.csv(lines, {})}
     return markdown.write(paths.results(preset), texts)
 
 
@@ -161,3 +161,8 @@ def _command(row: str, preset: str) -> str:
     # A method without options of its own can still be shown other images.
     own = set(choices(paper.row(row))) - set(RUN)
     return f"mnistmp ablate {row}{'' if own else ' --options image_size,input_range'} --preset {preset} --seeds 0-2"
+
+
+def _compared(line) -> str:
+    interval = markdown.interval(line.paper_difference, line.paper_ci_low, line.paper_ci_high)
+    return f"{interval} ({line.verdict})"

@@ -13,6 +13,16 @@ from mnistmp.selection import EARLY_STOP, select
 
 PAPER_RUNS = 10  # "averaged over 10 runs", Sec. 5.1
 
+# How far apart two mean accuracies may be, in percentage points, and count as equal: for test about the paper's own
+# standard deviations over seeds (0.9 to 8.5 in Table 2), for validation a tenth of that.
+MARGIN = {"test": 5.0, "val": 0.5}
+SAME, CLOSE, DIFFERS, UNCLEAR = "same", "close", "differs", "unclear"
+VERDICTS = (
+    f'Verdicts, by a margin of {MARGIN["test"]:g} points: "{SAME}" if the whole interval is within the margin, '
+    f'"{CLOSE}" if the difference is and its interval is not, "{DIFFERS}" if the difference is beyond the margin and '
+    f'its interval excludes 0, else "{UNCLEAR}".'
+)
+
 
 class Summary(NamedTuple):
     """The runs of one row, accuracies in percent over the n that finished: mean and sample standard deviation (n - 1).
@@ -37,10 +47,13 @@ class Difference(NamedTuple):
     low: float = math.nan
     high: float = math.nan
 
-    @property
-    def agrees(self) -> bool | None:
-        """Whether the interval contains 0; None without one."""
-        return self.low <= 0 <= self.high if math.isfinite(self.low) else None
+    def verdict(self, margin: float = MARGIN["test"]) -> str:
+        """One of `VERDICTS`, bounds included: a wide interval is not agreement. "" without an interval."""
+        if math.isnan(self.points) or math.isnan(self.low) or math.isnan(self.high):
+            return ""
+        if abs(self.points) <= margin:
+            return SAME if -margin <= self.low and self.high <= margin else CLOSE
+        return UNCLEAR if self.low <= 0 <= self.high else DIFFERS
 
 
 def selected(runs: pd.DataFrame, rule: str = "best-validation") -> pd.DataFrame:

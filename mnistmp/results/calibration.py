@@ -153,7 +153,7 @@ def conclusion(measured: pd.DataFrame) -> str:
         "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or "
         "[0,1]), or over what RCL takes minimum and maximum (each coordinate of the features, each channel, or the "
         f"whole batch). The default, {DEFAULT}, was fixed on its text and validation column before any table was made. "
-        f"`mnistmp calibrate` tests that: {len(scored)} readings, seeds {', '.join(map(str, attrs['seeds']))}, "
+        f"`mnistmp calibrate` tests that: {len(scored)} interpretations, seeds {', '.join(map(str, attrs['seeds']))}, "
         f"scored by how far five *validation* accuracies are from the paper's; {attrs['recorded']} of its "
         f"{attrs['planned']} trainings are recorded. {_verdict(scored)} The numbers, with the test accuracies of the "
         "same runs after them, are in [results/calibration/table.md](../results/calibration/table.md)."
@@ -170,14 +170,14 @@ def to_markdown(measured: pd.DataFrame) -> str:
     ]
     val = [row + shown for row, shown in zip(_rows(measured, scored, "val", 2), [("", ""), *scores_shown])]
     lines = [
-        "**Readings of what the paper leaves open, by its validation column**",
+        "**Interpretations of what the paper leaves open, by its validation column**",
         "",
         f"Real MNIST, the paper's protocol, seeds {', '.join(map(str, measured.attrs['seeds']))}; "
         "validation accuracy in percent, mean ± standard deviation.",
         "Score: the sum over the five columns of ((ours - paper's) / tolerance)², first with ours as it is, then with "
         f"ours times {DROPPED_BATCH}, which a dropped last validation batch would explain.",
         "Tolerance: the standard error of the difference, by the paper's standard deviation, and the "
-        f"{RESOLUTION:g} points that its rounding hides. The authors' own reading would score about 5.",
+        f"{RESOLUTION:g} points that its rounding hides. The authors' own would score about 5.",
         "",
         markdown.table((*head, "score", f"× {DROPPED_BATCH}"), align + "rr", val),
         "",
@@ -248,9 +248,9 @@ def _verdict(scored: pd.DataFrame) -> str:
     order = in_order(scored)
     complete = scored["best"].notna().tolist()
     if not complete[order.index(DEFAULT)]:
-        return f"{complete.count(False)} of {len(order)} readings are incomplete: nothing is concluded yet."
+        return f"{complete.count(False)} of {len(order)} interpretations are incomplete: nothing is concluded yet."
     if complete.count(True) == 1:
-        text = f"The default ({DEFAULT}) is the only reading that is complete"
+        text = f"The default ({DEFAULT}) is the only one that is complete"
     else:
         place = "fits best" if order[0] == DEFAULT else f"is in place {order.index(DEFAULT) + 1}"
         text = f"The default ({DEFAULT}) {place} of {complete.count(True)} by the lower of its scores"
@@ -260,7 +260,7 @@ def _verdict(scored: pd.DataFrame) -> str:
         f"; none is clearly better, which would be {clear}.")  # fmt: skip
     if not all(complete):
         settled = complete.count(False) - len(open_)
-        text += f" {complete.count(False)} of {len(order)} readings are incomplete; "
+        text += f" {complete.count(False)} of {len(order)} interpretations are incomplete; "
         text += f"{settled} of them cannot become clearly better any more, by what is recorded of them alone"
         text += f", and {len(open_)} may: {'; '.join(map(str, open_))}." if open_ else "."
     return text

@@ -17,8 +17,8 @@ from mnistmp.results.accuracy import Difference
 from mnistmp.results.table2 import runs_of
 
 LEVEL = 0.05  # of all comparisons together
-MARGINALLY = 5.0  # percentage points; about the paper's own standard deviations over seeds (0.9 to 8.5 in Table 2)
-HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
+MARGINALLY = accuracy.MARGIN["test"]
+CONTRADICTED, WEAKER, UNDECIDED, HOLDS = ORDER = ("contradicted", "weaker than in the paper", "undecided", "holds")
 COLUMNS = ("claim", "where", "higher", "lower", "split", "n", "paper", "difference", "ci_low", "ci_high", "p",
            "p_adjusted", "verdict")  # fmt: skip
 
@@ -43,9 +43,12 @@ class Claim:
 
 
 _OTHERS = tuple(row.id for row in paper.TABLE2 if row.id not in ("rcl-inf", "standard-original"))
+_BASELINES = tuple(id for id in _OTHERS if paper.row(id).method != "rcl")
 
 CLAIMS = (
     Claim("RCL without a margin beats every other method", "Sec. 5.2", tuple(("rcl-inf", other) for other in _OTHERS)),
+    Claim("RCL with a margin (m = 0.9) beats every baseline", "Sec. 5.2",
+          tuple(("rcl-m0.9", baseline) for baseline in _BASELINES)),
     Claim(
         "Test accuracy rises with the margin", "Table 2",
         (("rcl-m0.4", "rcl-m0.2"), ("rcl-m0.6", "rcl-m0.4"), ("rcl-m0.8", "rcl-m0.6"), ("rcl-m0.9", "rcl-m0.8"),
@@ -88,32 +91,38 @@ def compare(records: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataF
         records: as of `records.load`.
 
     Returns:
-        DataFrame with `COLUMNS`, a line per comparison, in percentage points. The verdict is
-        "not decided" unless `p_adjusted` is below `LEVEL`, and where there are fewer than two seeds.
+        DataFrame with `COLUMNS`, a line per comparison, in percentage points. Where `p_adjusted` is below `LEVEL`,
+        the verdict is "holds" or, the other way round, "contradicted"; else "weaker than in the paper" where the
+        paper's own difference is above the interval, and "undecided" where it is not or there is no interval.
     """
     rows = [paper.row(id) for id in {id for claim in claims for pair in claim.pairs for id in pair}]
     runs = {row.id: accuracy.selected(runs_of(row, records), row.selection) for row in rows}
     lines = [_line(claim, higher, lower, runs) for claim in claims for higher, lower in claim.pairs]
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     table["p_adjusted"] = holm(table["p"])
-    table.loc[~(table["p_adjusted"] < LEVEL), "verdict"] = OPEN
+    open_ = ~(table["p_adjusted"] < LEVEL)
+    table.loc[open_, "verdict"] = UNDECIDED
+    table.loc[open_ & (table["paper"] > table["ci_high"]), "verdict"] = WEAKER
     return table
 
 
 def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """One line per claim: "holds" if all its comparisons do, "does not hold" if one does not, else "not decided".
+    """One line per claim, with the worst of its comparisons' verdicts, in this order: `ORDER`.
 
     Returns:
         DataFrame with claim, where, verdict, comparisons (their number), and `closest`: the index
-        in `comparisons` of the one that the verdict rests on, which is the least certain.
+        in `comparisons` of the one that the verdict rests on: the furthest below the paper's difference where the
+        claim is weaker, the clearest where it is contradicted, else the least certain.
     """
     lines = []
     for claim, group in comparisons.groupby("claim", sort=False):
-        found = set(group["verdict"])
-        verdict = FAILS if FAILS in found else OPEN if OPEN in found else HOLDS
+        verdict = min(group["verdict"], key=ORDER.index)
         deciding = group[group["verdict"] == verdict]
-        # Of those against the claim, the clearest; of the others the one that is nearest to failing.
-        closest = deciding["p_adjusted"].idxmin() if verdict == FAILS else deciding["p_adjusted"].fillna(2).idxmax()
+        if verdict == WEAKER:
+            closest = (deciding["paper"] - deciding["difference"]).idxmax()
+        else:
+            p = deciding["p_adjusted"].fillna(2)
+            closest = p.idxmin() if verdict == CONTRADICTED else p.idxmax()
         lines.append((claim, group["where"].iloc[0], verdict, len(group), closest))
     return pd.DataFrame(lines, columns=["claim", "where", "verdict", "comparisons", "closest"])
 
@@ -132,11 +141,13 @@ def to_markdown(comparisons: pd.DataFrame) -> str:
         ours = markdown.interval(shown.difference, shown.ci_low, shown.ci_high)
         claim, p = f"{line.claim} ({line.where})", _p(shown.p_adjusted)
         rows.append((claim, line.verdict, compared, f"{shown.paper:+.1f}", ours, p))
-    head = ("the paper says", "verdict", "compared", "paper", "ours [95 % CI]", "p")
+    head = ("the paper says", "verdict", "compared", "difference, paper", "difference, ours [95 % CI]", "p")
     return "\n".join([
         f"Differences in percentage points over n = {seeds} shared seeds, with the 95 % interval of a paired t test; "
-        f"p after Holm's correction for all {len(comparisons)} comparisons. Of several comparisons the one is shown "
-        f'that the verdict rests on. "Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart.',
+        f"p after Holm's correction for all {len(comparisons)} comparisons. A claim holds or is contradicted where p "
+        f"is below {LEVEL:g}; else it is weaker than in the paper where the interval ends below the paper's "
+        f"difference, and undecided where it does not. Of several comparisons the worst is shown. "
+        f'"Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart.',
         "",
         markdown.table(head, "lllrrr", rows),
         "",
@@ -194,7 +205,7 @@ def _line(claim: Claim, higher: str, lower: str, runs: dict[str, pd.DataFrame]) 
     place = 2 * ("val", "test").index(claim.split)
     published = paper.row(higher).paper[place] - paper.row(lower).paper[place]
     difference, p, for_claim = paired(differences, claim.within) if differences else (Difference(), math.nan, False)
-    verdict = HOLDS if for_claim else FAILS
+    verdict = HOLDS if for_claim else CONTRADICTED
     return (claim.text, claim.where, higher, lower, claim.split, len(differences), published, *difference, p, math.nan,
             verdict)  # fmt: skip
 

@@ -12,12 +12,15 @@ from mnistmp import paper, paths
 from mnistmp.errors import InputError
 from mnistmp.paper import TABLE2, Row
 from mnistmp.results import accuracy, markdown
-from mnistmp.results.accuracy import PAPER_RUNS
+from mnistmp.results.accuracy import CLOSE, DIFFERS, MARGIN, PAPER_RUNS, SAME, UNCLEAR, VERDICTS
 from mnistmp.selection import EARLY_STOP
 
+_STOPPED = {row.id for row in TABLE2 if row.selection == "early-stop"}
+_COUNTED = ((SAME, "the same"), (CLOSE, "close"), (DIFFERS, "differ"), (UNCLEAR, "unclear"))
+
 COLUMNS = ("id", "label", "n", "val_mean", "val_std", "test_mean", "test_std", "paper_val_mean", "paper_val_std",
-           "paper_test_mean", "paper_test_std", "difference", "ci_low", "ci_high", "agrees", "diverged", "unreached",
-           "epochs")  # fmt: skip
+           "paper_test_mean", "paper_test_std", "difference", "ci_low", "ci_high", "verdict", "val_verdict", "diverged",
+           "unreached", "epochs")  # fmt: skip
 
 
 def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
@@ -30,9 +33,9 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
     Returns:
         DataFrame with `COLUMNS`, accuracies in percent; n, `diverged`, `unreached` and our means and
         standard deviations are those of `accuracy.Summary`. `difference` is our test mean minus the
-        paper's, `ci_low` and `ci_high` its 95 % interval (`accuracy.welch`), `agrees` whether that
-        contains 0: None where n < 2 and where the paper has no such row. For digits that are not MNIST
-        all four are left out. `epochs` are the selected ones, from 1, by seed.
+        paper's, `ci_low` and `ci_high` its 95 % interval (`accuracy.welch`), `verdict` what follows from it
+        (`Difference.verdict`) and `val_verdict` the same of validation: "" where n < 2 and where the paper has no
+        such row. Other digits than MNIST are not compared. `epochs` are the selected ones, from 1, by seed.
         `.attrs` holds the table's dataset, precision and protocol.
 
     Raises:
@@ -41,7 +44,6 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
     used = records[records["row"].isin({row.training for row in rows})]
     attrs = {name: _only(used, name) for name in ("dataset", "precision", "protocol")}
     table = pd.DataFrame([_line(row, used, attrs["dataset"] == "mnist") for row in rows], columns=list(COLUMNS))
-    table = table.astype({"agrees": object})
     table.attrs.update(attrs)
     return table
 
@@ -79,9 +81,10 @@ def runs_of(row: Row, records: pd.DataFrame) -> pd.DataFrame:
 
 def to_markdown(table: pd.DataFrame, preset: str) -> str:
     """The table with what one must know to read it, for a README or a terminal."""
-    head = ("", "n", "validation", "paper", "test", "paper", "difference [95 % CI]", "verdict")
+    head = ("", "n", "validation, ours", "validation, paper", "verdict", "test, ours", "test, paper",
+            "difference [95 % CI]", "verdict")  # fmt: skip
     rows = [(line["label"].replace("|", "\\|"), *_cells(line)) for line in table.to_dict("records")]
-    shown = markdown.table(head, "lrrrrrrl", rows)
+    shown = markdown.table(head, "lrrrlrrrl", rows)
     return "\n".join([f"**Table 2, preset {preset}**", "", *_explain(table, preset), "", shown, ""])
 
 
@@ -89,11 +92,11 @@ def to_latex(table: pd.DataFrame, preset: str) -> str:
     """The table as a `tabular`; it needs \\\\usepackage{booktabs}."""
     lines = [f"% {sentence}" for sentence in (f"Table 2, preset {preset}", *_explain(table, preset)) if sentence]
     lines += [
-        r"\begin{tabular}{lrrrrrrl}",
+        r"\begin{tabular}{lrrrlrrrl}",
         r"\toprule",
-        r" & & \multicolumn{2}{c}{validation (\%)} & \multicolumn{4}{c}{test (\%)} \\",
-        r"\cmidrule(lr){3-4} \cmidrule(lr){5-8}",
-        r" & $n$ & ours & paper & ours & paper & difference [95\,\% CI] & verdict \\",
+        r" & & \multicolumn{3}{c}{validation (\%)} & \multicolumn{4}{c}{test (\%)} \\",
+        r"\cmidrule(lr){3-5} \cmidrule(lr){6-9}",
+        r" & $n$ & ours & paper & verdict & ours & paper & difference [95\,\% CI] & verdict \\",
         r"\midrule",
     ]
     for line in table.to_dict("records"):
@@ -129,10 +132,12 @@ def _line(row: Row, records: pd.DataFrame, comparable: bool) -> tuple:
     runs = runs_of(row, records)
     ours, published = accuracy.summary(runs, row.selection), accuracy.paper_summary(row.paper)
     # Other digits than the paper's have nothing to be subtracted from.
-    difference = accuracy.welch(ours, published) if comparable else accuracy.Difference()
+    test, val = (
+        accuracy.welch(ours, published, split) if comparable else accuracy.Difference() for split in ("test", "val")
+    )
     epochs = tuple(accuracy.selected(runs, row.selection)["epoch"])
-    return (row.id, row.label, *ours[:5], *published[1:5], *difference, difference.agrees, ours.diverged,
-            ours.unreached, epochs)  # fmt: skip
+    return (row.id, row.label, *ours[:5], *published[1:5], *test, test.verdict(), val.verdict(MARGIN["val"]),
+            ours.diverged, ours.unreached, epochs)  # fmt: skip
 
 
 def _only(runs: pd.DataFrame, column: str) -> str | int | None:
@@ -148,20 +153,17 @@ def _only(runs: pd.DataFrame, column: str) -> str | int | None:
 
 def _cells(line: dict) -> list[str]:
     # Validation differs in the second decimal, test in the first.
-    if line["agrees"] is not None:
-        verdict = "agrees" if line["agrees"] else "differs"
-    elif math.isnan(line["paper_test_mean"]) or not line["n"]:
-        verdict = "–"
-    else:
-        verdict = "n < 2" if line["n"] < 2 else "not MNIST"
+    unknown = "n < 2" if line["n"] == 1 else "not MNIST"
+    unknown = "–" if math.isnan(line["paper_test_mean"]) or not line["n"] else unknown
     return [
         str(line["n"]),
         markdown.plus_minus(line["val_mean"], line["val_std"], 2, 3),
         _published(line["paper_val_mean"], line["paper_val_std"]),
+        line["val_verdict"] or unknown,
         markdown.plus_minus(line["test_mean"], line["test_std"]),
         _published(line["paper_test_mean"], line["paper_test_std"]),
         markdown.interval(line["difference"], line["ci_low"], line["ci_high"]),
-        verdict,
+        line["verdict"] or unknown,
     ]
 
 
@@ -182,7 +184,8 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
         f"Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the denominator); n = {seeds}.",
         f"The paper averages {PAPER_RUNS} runs and does not say which standard deviation it prints; "
         "it is taken for the same.",
-        'Difference: our test mean minus the paper\'s, with its 95 % Welch interval; "agrees" where that contains 0.'
+        "Difference: our test mean minus the paper's, with its 95 % Welch interval. "
+        f"{VERDICTS} For validation the margin is {MARGIN['val']:g}."
         if table.attrs.get("dataset") in (None, "mnist")
         else "Other digits than the paper's: nothing is subtracted.",
     ]
@@ -194,18 +197,29 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
         if line["unreached"]:
             sentences.append(f"{line['id']}: {line['unreached']} of {line['n']} runs never reached {EARLY_STOP} % "
                              "validation accuracy; their best epoch counts.")  # fmt: skip
-    return [*sentences, *_conclusion(table)]
+    first = table[[id in _STOPPED and set(epochs) == {1} for id, epochs in zip(table["id"], table["epochs"])]]
+    if len(first):
+        sentences.append(f"Stopped after the first epoch in every run, as validation is at {EARLY_STOP} % by then: "
+                         f"{', '.join(first['label'])}.")  # fmt: skip
+    return [*sentences, *conclusion(table)]
 
 
-def _conclusion(table: pd.DataFrame) -> list[str]:
-    # What agrees and what does not, said before anybody has to look for it.
+def conclusion(table: pd.DataFrame) -> list[str]:
+    """How many rows have each verdict, and those that differ, the largest difference first, as sentences.
+
+    None where fewer than two rows can be compared.
+    """
     compared = table[table["paper_test_mean"].notna()]
-    decided = compared[compared["agrees"].notna()]
+    decided = compared[compared["verdict"] != ""]
     if len(compared) < 2 or decided.empty:
         return []
-    differ = decided[~decided["agrees"].astype(bool)]
-    named = ", ".join(f"{label} ({off:+.1f})" for label, off in zip(differ["label"], differ["difference"]))
-    said = f"Test accuracy agrees with the paper's in {len(decided) - len(differ)} of {len(compared)} rows"
-    said += f" and differs in {len(differ)}: {named}" if len(differ) else ""
+    near = sum(decided["difference"].abs() <= MARGIN["test"])
+    counts = ", ".join(f"{sum(decided['verdict'] == verdict)} {word}" for verdict, word in _COUNTED)
+    differ = decided[decided["verdict"] == DIFFERS].sort_values("difference", key=abs, ascending=False, kind="stable")
+    named = "; ".join(f"{label} {off:+.1f}" for label, off in zip(differ["label"], differ["difference"]))
     too_few = len(compared) - len(decided)
-    return [said + (f"; in {too_few} there are too few runs to say." if too_few else ".")]
+    return [
+        f"Mean test accuracy is within {MARGIN['test']:g} points of the paper's in {near} of {len(compared)} rows. "
+        f"By verdict: {counts}{f', {too_few} with too few runs' if too_few else ''}.",
+        *([f"Rows that differ: {named}."] if named else []),
+    ]
