@@ -29,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON) ''; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce paper figures report doctor lab notebooks test test-faults lint bench lock audit clean force
+.PHONY: help setup reproduce demo paper figures report doctor lab notebooks test test-faults lint bench lock audit clean force
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,8 +47,10 @@ $(STAMP): requirements.lock pyproject.toml $(REMAKE)
 
 force:
 
-reproduce: setup ## the whole pipeline on the embedded digits: every row, table and figure, in minutes
+reproduce: setup ## the small run: the whole pipeline on the embedded digits, in minutes
 	$(VENV)/bin/mnistmp reproduce --preset digits $(ARGS)
+
+demo: reproduce ## the same: a first look at all of it, not the paper's numbers
 
 paper: setup ## the paper's protocol on MNIST, 10 seeds; goes on from the recorded runs
 	$(VENV)/bin/mnistmp reproduce --preset paper $(ARGS)

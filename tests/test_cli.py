@@ -158,8 +158,15 @@ def test_a_missing_notebook(place, started, capsys):
 def test_a_table_of_nothing(place, started, capsys):
     records.save(record(paper.spec_for("rsc", 0, "quick", "float32"), val_total=10_000, test_total=10_000), "quick")
     sentence = refused(capsys, started, "table")
-    assert sentence == ("mnistmp: Preset digits has no records yet; run mnistmp reproduce --preset digits, "
+    assert sentence == ("mnistmp: Preset paper has no records yet; run mnistmp reproduce --preset paper, "
                         "or choose --preset quick.\n")  # fmt: skip
+
+
+def test_what_shows_takes_the_papers_records_and_what_trains_the_digits():
+    default = {verb: getattr(cli._parser().parse_args([verb]), "preset", None) for verb in
+               ("status", "table", "figures", "report", "reproduce", "run", "latent")}  # fmt: skip
+    assert default == {"status": "paper", "table": "paper", "figures": "paper", "report": "paper",
+                       "reproduce": "digits", "run": "digits", "latent": "digits"}  # fmt: skip
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
@@ -264,17 +271,17 @@ def test_status_counts_and_names_what_is_broken(place, capsys):
         records.save(record(spec), "digits")
     (spec,) = specs_of("rsc", "1")
     records.save(record(spec, status="diverged", history=record(spec).history[:2], diverged_epoch=3), "digits")
-    assert cli.main(["status", "--rows", "standard,rsc", "--seeds", "0-2"]) == 0
+    assert cli.main(["status", "--preset", "digits", "--rows", "standard,rsc", "--seeds", "0-2"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1] == ["standard", "3", "3", "0", "0", "0"]
     assert lines[2] == ["rsc", "3", "0", "2", "1", "0"]
     assert lines[3] == "digits: 4 of 6 done, of which 1 diverged.".split()
     broken = records.record_path("digits", "standard", 1)
     broken.write_text("{")
-    assert cli.main(["status", "--rows", "standard", "--seeds", "0-2"]) == 1
+    assert cli.main(["status", "--preset", "digits", "--rows", "standard", "--seeds", "0-2"]) == 1
     out, err = capsys.readouterr()
     assert "2 of 3 done" in out and str(broken) in err
-    assert cli.main(["status", "--seeds", "5"]) == 1  # also when it is outside of what is asked for
+    assert cli.main(["status", "--preset", "digits", "--seeds", "5"]) == 1  # also when it is outside of what is asked for
 
 
 def test_what_figure_3_shows_is_trained_once_for_both(place, started, capsys, monkeypatch):
@@ -353,11 +360,11 @@ def test_a_signal_is_an_orderly_interruption(place, capsys, monkeypatch, number)
 def test_the_table_is_aligned_for_a_terminal(place, capsys):
     for spec in specs_of("standard,rcl-inf", "0-1"):
         records.save(record(spec), "digits")
-    assert cli.main(["table"]) == 0
+    assert cli.main(["table", "--preset", "digits"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    head = next(line for line in lines if " validation " in line)
+    head = next(line for line in lines if " validation, ours " in line)
     row = next(line for line in lines if line.startswith("Standard Training Procedure  "))
-    assert head.index("validation") == row.index("84.72")
+    assert head.index("validation, ours") == row.index("84.72")
     assert "|" not in head and not any(line.startswith("---") for line in lines)
 
 

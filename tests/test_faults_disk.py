@@ -89,7 +89,7 @@ def test_a_results_folder_that_is_read_only(quick, ledger, fault_table):
     with read_only(quick.folder / "results"):
         message = refused(quick)
         assert "cannot be written (Read-only file system)" in message or "(Permission denied)" in message
-        status = Forked(quick, "status", "--rows", "standard", "--seeds", "0")
+        status = Forked(quick, "status", "--preset", PRESET, "--rows", "standard", "--seeds", "0")
         assert status.wait() == 0 and "1 of 1 done" in status.said()[0]  # what is there can be read
     finishes(quick, ledger)
     fault_table.add("results folder read-only before the sweep", message, ledger)

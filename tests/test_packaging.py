@@ -77,7 +77,7 @@ def make(*arguments, folder=ROOT):
 
 def test_make_alone_lists_targets_that_exist():
     targets = re.findall(r"^  make (\S+) +\S", make().stdout, re.MULTILINE)
-    assert {"reproduce", "paper", "test", "lab", "report", "figures", "bench", "doctor"} < set(targets)
+    assert {"reproduce", "demo", "paper", "test", "lab", "report", "figures", "bench", "doctor"} < set(targets)
     dry = make("--dry-run", *targets)
     assert dry.returncode == 0, dry.stderr
 
