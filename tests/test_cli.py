@@ -281,7 +281,7 @@ def test_status_counts_and_names_what_is_broken(place, capsys):
     assert cli.main(["status", "--preset", "digits", "--rows", "standard", "--seeds", "0-2"]) == 1
     out, err = capsys.readouterr()
     assert "2 of 3 done" in out and str(broken) in err
-    assert cli.main(["status", "--preset", "digits", "--seeds", "5"]) == 1  # also when it is outside of what is asked for
+    assert cli.main(["status", "--preset", "digits", "--seeds", "5"]) == 1  # also outside of what is asked for
 
 
 def test_what_figure_3_shows_is_trained_once_for_both(place, started, capsys, monkeypatch):
