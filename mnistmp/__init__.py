@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 # Public name -> where it lives.
 _HOMES = {
+    "ColoredMNIST": "data.dataset:ColoredMNIST",
     "MNISTMP": "data.dataset:MNISTMP",
     "PALETTE": "data.palette:PALETTE",
     "TEST_COLOR": "data.palette:TEST_COLOR",

@@ -1,41 +1,128 @@
-"""MNIST-MP as a torch Dataset with torchvision's conventions, for anyone's own training loop."""
+"""Coloured MNISTs as torch Datasets with torchvision's conventions, for anyone's own training loop."""
 
+import hashlib
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import torchvision
 from PIL import Image
 
 from mnistmp import data
-from mnistmp.data.palette import (
-    PALETTE,
-    SPLITS,
-    as_palette,
-    check_geometry,
-    color_table,
-    mean_color,
-    split_digits,
-)
+from mnistmp.data import palette as colors_of
+from mnistmp.data import variants
+from mnistmp.data.palette import PALETTE, as_palette, check_geometry, color_table, mean_color
+from mnistmp.data.variants import VARIANTS, Split, Variant
 from mnistmp.errors import check_choice
 
 
-class MNISTMP(torchvision.datasets.VisionDataset):
-    """MNIST-MP with torchvision's conventions: an item is (RGB PIL image 28x28, class as int).
+class ColoredMNIST(torchvision.datasets.VisionDataset):
+    """A coloured MNIST with torchvision's conventions: an item is (RGB PIL image, class as int).
 
-    Arguments: `root` as in `data.load` (None: MNISTMP_DATA or the user's cache folder), `split`
-    "train", "val" or "test" (see `split_digits`), `palette` ten colours uint8 (10, 3), whose rounded
-    mean is the test colour; `check="warn"` accepts one that breaks the conditions of `check_geometry`;
-    `dataset` "mnist" or "digits". Raises DataError where the digits cannot be had, ValueError
-    for a wrong split or palette.
+    Arguments: `root` as in `data.load` (None: MNISTMP_DATA or the user's cache folder), `variant` a name of
+    `variants.VARIANTS` or a `Variant` of one's own, `split` one of its splits, `dataset` "mnist" or "digits".
+    A mean colour must meet the conditions of `check_geometry`; with `check="warn"` a violation warns.
+    Raises DataError where the digits cannot be had, InputError for a wrong variant or split, ValueError for a palette.
 
-    Attributes: `images` uint8 (N, 28, 28) grey, `targets` int64 (N,), `color_index` int64 (N,) the
-    row of `table` uint8 (11, 256, 3) that each digit wears, `colors` uint8 (N, 3) the same as RGB.
+    Attributes: `images` uint8 (N, H, W) grey, `targets` int64 (N,), `colors` uint8 (N, 3) the RGB colour that each
+    image is painted in, `color_index` int64 (N,) which colour that is, before noise (the class's: 0 to K - 1; the mean:
+    K; then those of the pools in their order), `digits` int64 (N,) 0 to 9, `environments` int64 (N,) from 0.
     They may be changed: no other dataset and no training shares them, and labels are apart from colours.
     """
 
-    classes = torchvision.datasets.MNIST.classes
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        variant: str | Variant = "mp",
+        split: str = "train",
+        transform: Callable | None = None,
+        target_transform: Callable | None = None,
+        download: bool = False,
+        dataset: str = "mnist",
+        check: str = "raise",
+    ) -> None:
+        if root is None and dataset == "mnist":
+            root = data.data_root()
+        super().__init__(root, transform=transform, target_transform=target_transform)
+        self.variant = variants.find(variant)
+        check_choice("split", split, tuple(self.variant.splits))  # before the digits are loaded or even downloaded
+        check_choice("check", check, ("raise", "warn"))
+        classes = len(self.variant.classes)
+        if any(one.rest == "mean" for one in self.variant.splits.values()):
+            check_geometry(self.variant.palette, strict=check == "raise", classes=classes)
+        self.palette = as_palette(self.variant.palette, classes)
+        self.split, self.dataset = split, dataset
+        names = torchvision.datasets.MNIST.classes
+        self.classes = [", ".join(names[digit] for digit in group) for group in self.variant.classes]
+        made = _make(self.variant, split, data.load(dataset, root, download))
+        self.images, self.targets, self.color_index, self.colors, self.digits, self.environments = (
+            torch.from_numpy(part) for part in made
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        try:
+            index = int(operator.index(index))
+        except TypeError:
+            raise TypeError(f"index {index!r} is no whole number: torch.utils.data.Subset takes several.") from None
+        target = int(self.targets[index])
+        image = Image.fromarray(self._paint(self.images[index].numpy(), self.colors[index].numpy()))
+        if self.transform is not None:
+            image = self.transform(image)
+        if self.target_transform is not None:
+            target = self.target_transform(target)
+        return image, target
+
+    def pixels(self, index: slice = slice(None)) -> np.ndarray:
+        """Images of a slice as uint8 (N, H, W, 3)."""
+        return self._paint(self.images[index].numpy(), self.colors[index].numpy()[:, None, None])
+
+    def tensors(self, index: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images of a slice as float32 (N, C, H, W) in the variant's channels and range of values, and their labels."""
+        low, high = self.variant.value_range
+        images = torch.from_numpy(self.pixels(index)[..., : self.variant.channels]).float() / 255
+        return (high - low) * images.permute(0, 3, 1, 2) + low, self.targets[index]
+
+    def digest(self) -> str:
+        """SHA-256 of all images, labels, digits and colours, as hexadecimal digits."""
+        content = hashlib.sha256()
+        for start in range(0, len(self), 8192):
+            content.update(np.ascontiguousarray(self.pixels(slice(start, start + 8192))))
+        for part in (self.targets, self.digits, self.colors):
+            content.update(part.numpy().astype(np.int16 if part is self.targets else np.uint8))
+        return content.hexdigest()
+
+    def _paint(self, grey: np.ndarray, colors: np.ndarray) -> np.ndarray:
+        # Products of grey and colour, both from 0 to 1, rounded to whole levels; none lies halfway between two.
+        grey = grey[..., None].astype(np.float32)
+        if self.variant.paint == "digit":
+            return np.rint(grey * colors / 255).astype(np.uint8)
+        return np.rint(grey + (255 - grey) * colors / 255).astype(np.uint8)
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.classes)}
+
+    def extra_repr(self) -> str:
+        digits = "MNIST" if self.dataset == "mnist" else "scikit-learn's (not MNIST)"
+        return f"Split: {self.split}\nDigits: {digits}, coloured as {self.variant.name}"
+
+
+class MNISTMP(ColoredMNIST):
+    """MNIST-MP: `ColoredMNIST` of variant "mp", in 28x28.
+
+    Arguments: besides those of `ColoredMNIST`, `palette`, ten colours uint8 (10, 3), whose rounded mean is the
+    test colour. `split` is "train", "val" or "test".
+
+    Attributes: besides those of `ColoredMNIST`, `table` uint8 (11, 256, 3), see `color_table`: its row
+    `color_index` at a pixel's grey level is that pixel.
+    """
 
     def __init__(
         self,
@@ -48,38 +135,91 @@ class MNISTMP(torchvision.datasets.VisionDataset):
         dataset: str = "mnist",
         check: str = "raise",
     ) -> None:
-        if root is None and dataset == "mnist":
-            root = data.data_root()
-        super().__init__(root, transform=transform, target_transform=target_transform)
-        check_choice("split", split, SPLITS)  # before the digits are loaded or even downloaded
-        check_choice("check", check, ("raise", "warn"))
-        check_geometry(palette, strict=check == "raise")
-        self.palette = as_palette(palette)
+        variant = replace(VARIANTS["mp"], palette=tuple(map(tuple, as_palette(palette).tolist())))
+        super().__init__(root, variant, split, transform, target_transform, download, dataset, check)
         self.table = color_table(self.palette, mean_color(self.palette))
-        self.split, self.dataset = split, dataset
-        self.images, self.targets, self.color_index = split_digits(data.load(dataset, root, download), split)
-        self.colors = self.table[self.color_index, 255]  # full brightness is the colour itself
 
-    def __len__(self) -> int:
-        return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        try:
-            index = int(operator.index(index))
-        except TypeError:
-            raise TypeError(f"index {index!r} is no whole number: torch.utils.data.Subset takes several.") from None
-        pixels = self.table[self.color_index[index]].numpy()[self.images[index].numpy()]
-        image, target = Image.fromarray(pixels), int(self.targets[index])
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            target = self.target_transform(target)
-        return image, target
+# ---- how a split is made: plain NumPy, in streams that are the same everywhere ----
 
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.classes)}
 
-    def extra_repr(self) -> str:
-        digits = "MNIST" if self.dataset == "mnist" else "scikit-learn's (not MNIST)"
-        return f"Split: {self.split}\nDigits: {digits}"
+def _make(variant: Variant, name: str, digits: data.GreyDigits) -> tuple[np.ndarray, ...]:
+    """What `ColoredMNIST` holds of a split: images, targets, color_index, colors, digits, environments."""
+    split = variant.splits[name]
+    images, numbers = (getattr(digits, f"{split.source}_{what}").numpy() for what in ("images", "labels"))
+    first, last = (round(share * len(numbers)) for share in split.part)
+    class_of = np.full(10, -1)
+    for number, group in enumerate(variant.classes):
+        class_of[list(group)] = number
+    chosen = np.arange(first, last)
+    chosen = chosen[(class_of[numbers[chosen]] < 0) == split.outside]
+    # Labels belong to the digits: splits that show the same ones agree on them.
+    targets = _noisy(class_of[numbers], variant, _stream(variant, split.source, "labels"))
+    if split.shuffle:
+        chosen = _stream(variant, name, "order").permutation(chosen)
+    images, numbers, targets = _scaled(images[chosen], variant, split), numbers[chosen], targets[chosen]
+    environments = np.arange(len(chosen)) % len(split.align)
+    own = targets if variant.follows == "label" else class_of[numbers]
+    color_index = _drawn(own, environments, variant, split, _stream(variant, name, "colors"))
+    colors = _rows(variant)[color_index]
+    if split.jitter:
+        noise = 255 * split.jitter * _stream(variant, name, "jitter").standard_normal(colors.shape)
+        colors = np.rint(np.clip(colors + noise, 0, 255)).astype(np.uint8)
+    return images, targets, color_index, colors, numbers, 0 * environments if variant.merged else environments
+
+
+def _stream(variant: Variant, name: str, what: str) -> np.random.RandomState:
+    # RandomState: NumPy guarantees that its streams never change.
+    words = hashlib.sha256(f"{variant.seed} {name} {what}".encode()).digest()
+    return np.random.RandomState(np.frombuffer(words, "<u4"))
+
+
+def _scaled(images: np.ndarray, variant: Variant, split: Split) -> np.ndarray:
+    if variant.threshold is not None:
+        images = np.where(images > variant.threshold, np.uint8(255), np.uint8(0))
+    if variant.resize == "stride":
+        images = np.ascontiguousarray(images[:, ::2, ::2])
+    elif variant.resize != "none":
+        images = colors_of.resize(torch.from_numpy(images), variants.SIZES[variant.resize], variant.resize).numpy()
+    return images if split.shape else np.full_like(images, round(images.mean()))
+
+
+def _noisy(labels: np.ndarray, variant: Variant, stream: np.random.RandomState) -> np.ndarray:
+    classes = len(variant.classes)
+    wrong, by = stream.random_sample(len(labels)), stream.random_sample(len(labels))
+    others = (labels + 1 + (by * (classes - 1)).astype(np.int64)) % classes
+    return np.where((wrong < variant.label_noise) & (labels >= 0), others, labels)
+
+
+def _rows(variant: Variant) -> np.ndarray:
+    """All colours as uint8 (C, 3): the classes', their mean, the pools'."""
+    palette = as_palette(variant.palette, len(variant.classes))
+    pools = [np.array(pool, np.uint8) for pool in variant.pools.values()]
+    return np.concatenate([palette.numpy(), mean_color(palette).numpy()[None], *pools])
+
+
+def _drawn(
+    own: np.ndarray, environments: np.ndarray, variant: Variant, split: Split, stream: np.random.RandomState
+) -> np.ndarray:
+    """The row of `_rows` that each digit wears; `own` is that of its class."""
+    classes, sizes = len(variant.classes), {name: len(pool) for name, pool in variant.pools.items()}
+    many = {"other": classes - 1, "uniform": classes, "reverse": 1, "mean": 1, **sizes}[split.rest]
+    if split.exact:  # what is left of each class is dealt to the colours in turn
+        rest, choice = np.zeros(len(own), bool), np.zeros(len(own), np.int64)
+        for number in range(classes):
+            members = stream.permutation(np.flatnonzero(own == number))
+            members = members[int(split.align[0] * len(members)) :]
+            rest[members], choice[members] = True, np.arange(len(members)) % many
+    else:
+        rest = stream.random_sample(len(own)) >= np.array(split.align)[environments]
+        choice = (many * stream.random_sample(len(own))).astype(np.int64)
+    if split.rest in ("other", "uniform"):
+        drawn = (own + 1 + choice) % classes
+    elif split.rest == "reverse":
+        drawn = classes - 1 - own
+    elif split.rest == "mean":
+        drawn = np.full_like(own, classes)
+    else:
+        names = list(sizes)
+        drawn = classes + 1 + sum(sizes[name] for name in names[: names.index(split.rest)]) + choice
+    return np.where(rest, drawn, own)

@@ -41,42 +41,43 @@ ROUNDING = math.sqrt(3) / 255  # two distances may differ by this because colour
 SMALLEST_GAP = 0.5
 
 
-def as_palette(palette: Any) -> torch.Tensor:
-    """Return ten RGB colours (tensor, array or nested lists of whole numbers 0..255) as a new uint8 (10, 3)."""
+def as_palette(palette: Any, classes: int = 10) -> torch.Tensor:
+    """Return a colour per class (tensor, array or nested lists of whole numbers 0..255) as a new uint8 (K, 3)."""
     try:
         colors = torch.as_tensor(palette, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         colors = torch.empty(0)
-    if colors.shape != (10, 3) or colors.is_floating_point() or colors.min() < 0 or colors.max() > 255:
-        raise ValueError("a palette is ten RGB colours of whole numbers from 0 to 255, of shape (10, 3).")
+    if colors.shape != (classes, 3) or colors.is_floating_point() or colors.min() < 0 or colors.max() > 255:
+        number = "ten" if classes == 10 else classes
+        raise ValueError(f"a palette is {number} RGB colours of whole numbers from 0 to 255, of shape ({classes}, 3).")
     return colors.to(torch.uint8, copy=True)
 
 
 def mean_color(palette: torch.Tensor = PALETTE) -> torch.Tensor:
-    """Return the rounded mean of a uint8 (10, 3) palette, uint8 (3,): the test colour (Section 3.2)."""
+    """Return the rounded mean of a uint8 (K, 3) palette, uint8 (3,): the test colour (Section 3.2)."""
     return palette.double().mean(0).round().to(torch.uint8)
 
 
 TEST_COLOR = mean_color(PALETTE)  # (127, 127, 127)
 
 
-def check_geometry(palette: Any = PALETTE, strict: bool = True) -> dict[str, Any]:
+def check_geometry(palette: Any = PALETTE, strict: bool = True, classes: int = 10) -> dict[str, Any]:
     """Verify Section 3.2's conditions on the class colours and return what was measured.
 
     "No particular color is closer to the average than at least three others", and all colours are
     "sufficiently different" (`SMALLEST_GAP`). A violation raises ValueError, or warns where `strict`
     is False. Keys, all distances in [0, 1] colour units: `mean` (3 floats), `distances` to the mean
-    (10 floats), `on_sphere` and `on_cube` (how many colours lie at 0.5 and at 0.866 from it; 6 and 4
+    (K floats), `on_sphere` and `on_cube` (how many colours lie at 0.5 and at 0.866 from it; 6 and 4
     in the published palette), `nearest`, `tied_nearest` (how many are as near as the nearest),
     `smallest_gap` between two colours and the two classes of the `closest_pair`.
     """
-    colors = as_palette(palette).double() / 255
+    colors = as_palette(palette, classes).double() / 255
     mean = colors.mean(0)
     distances = (colors - mean).norm(dim=1)
     nearest = distances.min()
     gaps = (colors[:, None] - colors).norm(dim=2).fill_diagonal_(math.inf)
     smallest_gap = gaps.min()
-    first, second = divmod(int(gaps.argmin()), 10)
+    first, second = divmod(int(gaps.argmin()), classes)
     facts = {
         "mean": mean.tolist(),
         "distances": distances.tolist(),
@@ -88,10 +89,10 @@ def check_geometry(palette: Any = PALETTE, strict: bool = True) -> dict[str, Any
         "closest_pair": (first, second),
     }
     problems = []
-    if facts["tied_nearest"] < 4:  # the nearest colour itself and at least three others
+    if facts["tied_nearest"] < min(4, classes):  # the nearest colour itself and at least three others
         problems.append(
             f"the colour of class {int(distances.argmin())} is {nearest:.3f} from the mean colour and only "
-            f"{facts['tied_nearest'] - 1} others are as near (at least 3 must be)"
+            f"{facts['tied_nearest'] - 1} others are as near (at least {min(3, classes - 1)} must be)"
         )
     if smallest_gap < SMALLEST_GAP:
         problems.append(

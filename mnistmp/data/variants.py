@@ -1,0 +1,284 @@
+"""Coloured MNISTs as one specification: MNIST-MP, those of the paper's Table 1, and their relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mnistmp.data.palette import PALETTE
+from mnistmp.errors import InputError, check_choice
+
+RGB = tuple[int, int, int]
+SIZES = {"none": 28, "stride": 14, "bilinear": 32, "pad": 32}  # way to resize -> height and width
+RULES = ("other", "uniform", "reverse", "mean")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which digits a split takes, and how their colours are drawn.
+
+    Attributes:
+        source: file of the digits, "train" or "test".
+        part: where in it they begin and end, as shares from 0 to 1.
+        align: share of digits in their class's colour, per environment; the digits are dealt to these in turn.
+        rest: whose colour the others wear: one of the "other" classes', any class's ("uniform"), that of
+            class K - 1 - y ("reverse"), the "mean" of all, or one of the pool of this name.
+        exact: exact shares within each class instead of a draw per digit.
+        shuffle: put the digits into random order before they are dealt.
+        jitter: standard deviation of normal noise on each digit's colour, with colours from 0 to 1.
+        shape: False for empty images of the split's mean brightness.
+        outside: take the digits that belong to no class instead, with label -1.
+    """
+
+    source: str = "train"
+    part: tuple[float, float] = (0.0, 1.0)
+    align: tuple[float, ...] = (1.0,)
+    rest: str = "other"
+    exact: bool = False
+    shuffle: bool = False
+    jitter: float = 0.0
+    shape: bool = True
+    outside: bool = False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A coloured MNIST, complete.
+
+    Attributes:
+        name: how it is called.
+        about: what it is and where it is from, in a line or two.
+        splits: by name; "train" and "test" at least. No other split may share digits with "train".
+        palette: an RGB colour (0 to 255) per class.
+        classes: the digits of each class.
+        pools: further colours, by name.
+        label_noise: probability of a wrong label, uniformly any of the others.
+        follows: whether a colour follows the (noisy) "label" or the class of the "digit".
+        paint: colour the "digit" on black, or the "background" of a white digit.
+        threshold: grey levels (0 to 255) above it become 255, others 0; None keeps them.
+        resize: "none" 28x28, "stride" 14x14 (every second pixel), "bilinear" or "pad" 32x32.
+        channels: 3, or 2 for red and green.
+        value_range: black and full colour in `ColoredMNIST.tensors`.
+        merged: environments are not told apart.
+        seed: every random draw derives from it, from the split's name and from what is drawn.
+
+    Raises:
+        InputError: a combination that cannot be, in one sentence.
+    """
+
+    name: str
+    about: str
+    splits: Mapping[str, Split]
+    palette: tuple[RGB, ...] = tuple(map(tuple, PALETTE.tolist()))
+    classes: tuple[tuple[int, ...], ...] = tuple((digit,) for digit in range(10))
+    pools: Mapping[str, tuple[RGB, ...]] = field(default_factory=dict)
+    label_noise: float = 0.0
+    follows: str = "digit"
+    paint: str = "digit"
+    threshold: int | None = None
+    resize: str = "none"
+    channels: int = 3
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    merged: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        digits = sorted(digit for group in self.classes for digit in group)
+        _require(
+            len(self.classes) >= 2 and all(self.classes) and digits == sorted(set(digits) & set(range(10))),
+            f"classes are {self.classes}; give two or more groups of the digits 0 to 9, each digit once at most",
+        )
+        _require(
+            len(self.palette) == len(self.classes),
+            f"the palette has {len(self.palette)} colours for {len(self.classes)} classes; give one for each",
+        )
+        for color in (*self.palette, *sum(self.pools.values(), ())):
+            _require(
+                len(color) == 3 and all(isinstance(level, int) and 0 <= level <= 255 for level in color),
+                f"{color} is no RGB colour; give three whole numbers from 0 to 255",
+            )
+        for name, pool in self.pools.items():
+            _require(name not in RULES, f"a pool is called {name!r}, which is a rule; choose another name")
+            _require(bool(pool), f"pool {name!r} is empty; give its colours")
+            shared = set(pool) & set(self.palette)
+            _require(not shared, f"pool {name!r} has the class colour {min(shared, default=())}; take it out")
+        _require(0 <= self.label_noise < 1, f"label_noise is {self.label_noise}; give a probability below 1")
+        check_choice("follows", self.follows, ("label", "digit"))
+        check_choice("paint", self.paint, ("digit", "background"))
+        check_choice("resize", self.resize, SIZES)
+        _require(self.channels in (2, 3), f"channels is {self.channels}; choose 2 (red and green) or 3")
+        blue = [color for color in (*self.palette, *sum(self.pools.values(), ())) if color[2]]
+        _require(
+            self.channels == 3 or not blue and self.paint == "digit",
+            "two channels cannot show blue; use colours without it on black, or channels=3",
+        )
+        _require(
+            self.threshold is None or 0 <= self.threshold < 255,
+            f"threshold is {self.threshold}; give a grey level from 0 to 254, or None",
+        )
+        low, high = self.value_range
+        _require(low < high, f"value_range is {self.value_range}; give the lower value first")
+        for name in ("train", "test"):
+            _require(name in self.splits, f"there is no split {name!r}; a variant needs train and test")
+        for name, split in self.splits.items():
+            self._check(name, split)
+
+    def _check(self, name: str, split: Split) -> None:
+        where, (first, last) = f"of split {name!r}", split.part
+        check_choice(f"source {where}", split.source, ("train", "test"))
+        _require(0 <= first < last <= 1, f"part {where} is {split.part}; give two shares of 1, the smaller first")
+        _require(
+            bool(split.align) and all(0 <= share <= 1 for share in split.align),
+            f"align {where} is {split.align}; give a share from 0 to 1 per environment",
+        )
+        check_choice(f"rest {where}", split.rest, (*RULES, *self.pools))
+        _require(
+            split.rest != "reverse" or len(self.classes) % 2 == 0,
+            f"rest {where} is 'reverse', which leaves class {len(self.classes) // 2} of {len(self.classes)} its own "
+            "colour; choose 'other'",
+        )
+        _require(not split.exact or len(split.align) == 1, f"shares {where} are exact; give a single environment")
+        _require(split.jitter >= 0, f"jitter {where} is {split.jitter}; give 0 or more")
+        train = self.splits["train"]
+        _require(
+            name == "train" or split.outside != train.outside or split.source != train.source
+            or last <= train.part[0] or train.part[1] <= first,
+            f"split {name!r} shares digits with 'train'; give it another source or part",
+        )  # fmt: skip
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise InputError(f"{sentence}.")
+
+
+def find(variant: str | Variant) -> Variant:
+    """A variant of `VARIANTS` by its name; a `Variant` is itself. Raises InputError for a name that is none."""
+    if isinstance(variant, Variant):
+        return variant
+    check_choice("variant", variant, tuple(VARIANTS))
+    return VARIANTS[variant]
+
+
+_MP = Variant(
+    "mp",
+    "MNIST-MP (Duboudin et al. 2021): a colour per class in training, their mean at test time.",
+    {"train": Split(), "val": Split("test"), "test": Split("test", align=(0.0,), rest="mean")},
+)
+
+
+def _up(name: str, about: str, rest: str) -> Variant:
+    test = Split("test", align=(0.0,), rest=rest, exact=True)
+    return replace(_MP, name=name, about=about, splits={**_MP.splits, "test": test})
+
+
+def _irm(name: str, about: str, **changes: Any) -> Variant:
+    splits = {
+        "train": Split(part=(0, 5 / 6), align=(0.8, 0.9), shuffle=True),
+        "test": Split(part=(5 / 6, 1), align=(0.1,)),
+        "grey": Split(part=(5 / 6, 1), align=(0.0,), rest="mean"),
+        "yellow": Split(part=(5 / 6, 1), align=(0.0,), rest="sum"),
+        "blank": Split(part=(5 / 6, 1), align=(0.1,), shape=False),
+    }
+    return Variant(
+        name, about, splits, palette=((0, 255, 0), (255, 0, 0)), classes=((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)),
+        pools={"sum": ((255, 255, 0),)}, label_noise=0.25, follows="label", resize="stride", channels=2,
+        value_range=(0.0, 1.0), **changes,
+    )  # fmt: skip
+
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        _MP,
+        _up(
+            "up-uniform",
+            "MNIST-UP, our construction of what the paper announces and nobody published: test colours independent "
+            "of the class.",
+            "uniform",
+        ),
+        _up(
+            "up-anti",
+            "MNIST-UP, our construction with anti-correlated colours: every test digit wears another class's colour.",
+            "other",
+        ),
+        _irm("irm", "Colored MNIST of Invariant Risk Minimization (Arjovsky et al. 2019): two environments."),
+        _irm("sd", "Spectral Decoupling's (Pezeshki et al. 2021): IRM's with both environments as one.", merged=True),
+        Variant(
+            "gip",
+            "Systematic generalisation with group invariant predictions (Ahmed et al. 2021): 80 % of the training "
+            "digits in their class's colour; digit 0 belongs to no class. The pools were drawn by the authors' rule.",
+            {
+                "train": Split(part=(0, 5 / 6), align=(0.8,), rest="minority"),
+                "val": Split(part=(5 / 6, 1), align=(0.8,), rest="minority"),
+                "test": Split("test", align=(0.0,), rest="unseen"),
+                "test-systematic": Split("test", align=(0.0,)),
+                "in-distribution": Split("test", align=(0.8,), rest="minority"),
+                "anomaly": Split("test", align=(0.0,), rest="uniform", outside=True),
+            },
+            palette=((0, 100, 0), (188, 143, 143), (255, 0, 0), (255, 215, 0), (0, 255, 0), (65, 105, 225),
+                     (0, 225, 225), (0, 0, 255), (255, 20, 147)),
+            classes=tuple((digit,) for digit in range(1, 10)),
+            pools={  # at least 50 apart from the palette, and "unseen" also from "minority"
+                "minority": ((172, 47, 117), (192, 67, 251), (195, 103, 9), (211, 21, 242), (36, 87, 70),
+                             (216, 88, 140), (58, 193, 230), (39, 87, 174), (88, 81, 165), (25, 77, 72)),
+                "unseen": ((9, 148, 115), (208, 243, 197), (254, 79, 175), (216, 177, 243), (29, 147, 147),
+                           (142, 167, 32), (193, 9, 185), (127, 32, 31), (202, 244, 151), (163, 254, 203)),
+            },
+            threshold=127,
+        ),
+        Variant(
+            "repair",
+            "Colored MNIST of REPAIR (Li and Vasconcelos 2019): noisy class colours, white test digits. The class "
+            "colours were drawn by the authors' rule.",
+            {
+                "train": Split(jitter=0.1),
+                "val": Split("test", jitter=0.1),
+                "test": Split("test", align=(0.0,), rest="white"),
+            },
+            palette=((140, 182, 154), (139, 108, 165), (112, 227, 246), (98, 202, 135), (145, 236, 18), (22, 5, 212),
+                     (198, 222, 250), (204, 118, 199), (30, 163, 37), (241, 133, 106)),
+            pools={"white": ((255, 255, 255),)},
+            value_range=(0.0, 1.0),
+        ),
+        Variant(
+            "cdep",
+            "ColorMNIST of contextual decomposition explanation penalization (Rieger et al. 2020): colours are "
+            "reversed after training.",
+            {
+                "train": Split(part=(0, 0.9)),
+                "val": Split(part=(0.9, 1), align=(0.0,), rest="reverse"),
+                "test": Split("test", align=(0.0,), rest="reverse"),
+            },
+            palette=((255, 0, 0), (241, 134, 0), (202, 227, 0), (71, 213, 0), (0, 199, 44), (0, 184, 144),
+                     (0, 114, 170), (0, 17, 156), (63, 0, 142), (128, 0, 128)),
+            value_range=(0.0, 1.0),
+        ),
+        Variant(
+            "lntl",
+            "In the style of Learning not to Learn (Kim et al. 2019), whose palette is not public: noisy class "
+            "colours (variance 0.02), at test time any class's. Palette and noise at test time are our choice.",
+            {
+                "train": Split(jitter=0.02**0.5),
+                "val": Split("test", jitter=0.02**0.5),
+                "test": Split("test", align=(0.0,), rest="uniform", jitter=0.02**0.5),
+            },
+            value_range=(0.0, 1.0),
+        ),
+        Variant(
+            "rebias",
+            "Biased MNIST of ReBias (Bahng et al. 2020), correlation 0.999: white digits on coloured ground.",
+            {
+                "train": Split(align=(0.999,), exact=True),
+                "val": Split("test"),
+                "test": Split("test", align=(0.1,), exact=True),
+                "test-anti": Split("test", align=(0.0,), exact=True),
+            },
+            palette=((255, 0, 0), (0, 255, 0), (0, 0, 255), (225, 225, 0), (225, 0, 225), (0, 255, 255), (255, 128, 0),
+                     (255, 0, 128), (128, 0, 255), (128, 128, 128)),
+            paint="background",
+            threshold=0,
+        ),
+    )
+}  # fmt: skip

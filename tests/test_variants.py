@@ -1,0 +1,199 @@
+"""Coloured MNISTs: one specification, frozen content, and what their definitions promise."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnistmp import ColoredMNIST, data
+from mnistmp.data import palette, variants
+from mnistmp.data.variants import VARIANTS, Split
+from mnistmp.errors import InputError
+
+FROZEN = json.loads((Path(__file__).parent / "data/variants.json").read_text())
+SPLITS = [(name, split) for name, variant in VARIANTS.items() for split in variant.splits]
+MNIST = pytest.mark.skipif(not os.environ.get("MNISTMP_DATA"), reason="MNISTMP_DATA is not set")
+
+
+def digits(variant, split="train", **options):
+    return ColoredMNIST(None, variant, split, dataset="digits", **options)
+
+
+# ---- what is in them ----
+
+
+@pytest.mark.parametrize("dataset", ["digits", pytest.param("mnist", marks=MNIST)])
+def test_frozen_content(dataset):
+    """Never changes unnoticed: results on another content would not be comparable."""
+    made = {name: {} for name in VARIANTS}
+    for name, split in SPLITS:
+        made[name][split] = ColoredMNIST(None, name, split, dataset=dataset).digest()
+    assert made == FROZEN[dataset]
+
+
+def test_another_process_makes_the_same():
+    code = (
+        "from mnistmp import ColoredMNIST; from mnistmp.data.variants import VARIANTS; import json\n"
+        "print(json.dumps({v: {s: ColoredMNIST(None, v, s, dataset='digits').digest() for s in VARIANTS[v].splits}"
+        " for v in reversed(VARIANTS)}))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(printed.stdout) == FROZEN["digits"]
+
+
+def test_mnistmp_is_the_variant_mp():
+    from mnistmp import MNISTMP
+
+    for split in palette.SPLITS:
+        one, other = MNISTMP(split=split, dataset="digits"), digits("mp", split)
+        grey, targets, index = palette.split_digits(data.load("digits"), split)
+        assert torch.equal(one.images, grey) and torch.equal(one.targets, targets)
+        assert torch.equal(one.color_index, index) and one.digest() == other.digest()
+        colored = palette.colorize(grey, index).permute(0, 2, 3, 1)
+        assert np.array_equal(other.pixels(), colored.numpy())
+
+
+def test_streams_are_independent():
+    """Another split, or noise on the colours, changes nothing of what there is."""
+    irm, lntl = VARIANTS["irm"], VARIANTS["lntl"]
+    more = replace(irm, splits={"extra": Split("test", align=(0.5,)), **irm.splits})
+    assert digits(more).digest() == FROZEN["digits"]["irm"]["train"]
+    plain = replace(lntl, splits={name: replace(split, jitter=0.0) for name, split in lntl.splits.items()})
+    assert torch.equal(digits(plain, "test").color_index, digits("lntl", "test").color_index)
+    other = digits(replace(irm, seed=1))
+    assert not torch.equal(other.targets, digits("irm").targets)
+    assert torch.equal(digits("irm", "grey").targets, digits("irm", "test").targets)  # item by item the same digits
+
+
+def test_sd_is_irm_with_its_environments_as_one():
+    irm, sd = digits("irm"), digits("sd")
+    assert irm.digest() == sd.digest()
+    assert irm.environments.unique().tolist() == [0, 1] and not sd.environments.any()
+
+
+@MNIST
+def test_mnist_has_the_sizes_and_rates_of_the_originals():
+    irm = ColoredMNIST(None, "irm")
+    assert torch.bincount(irm.environments).tolist() == [25000, 25000]
+    truth = (irm.digits >= 5).long()
+    wrong, worn = irm.targets != truth, irm.color_index != irm.targets
+    assert abs(wrong.double().mean() - 0.25) < 4 * (0.25 * 0.75 / 50000) ** 0.5
+    for environment, rate in enumerate((0.2, 0.1)):
+        own = worn[irm.environments == environment].double().mean()
+        assert abs(own - rate) < 4 * (rate * (1 - rate) / 25000) ** 0.5
+    assert abs((irm.color_index != truth).double().mean() - 0.325) < 0.01
+    sizes = {split: len(ColoredMNIST(None, "gip", split)) for split in ("train", "val", "test", "anomaly")}
+    assert sizes == {"train": 45068, "val": 9009, "test": 9020, "anomaly": 980}
+    rebias = ColoredMNIST(None, "rebias")
+    assert int((rebias.color_index != rebias.targets).sum()) == 63
+    uniform = ColoredMNIST(None, "up-uniform", "test")
+    table = torch.bincount(10 * uniform.targets + uniform.color_index, minlength=100).view(10, 10)
+    assert (table.amax(1) - table.amin(1)).max() <= 1  # every class wears every colour equally often
+
+
+def test_up_anti_never_wears_its_own_colour():
+    test = digits("up-anti", "test")
+    assert (test.color_index != test.targets).all() and test.color_index.max() < 10
+    assert torch.equal(test.images, digits("up-anti", "val").images)
+
+
+def test_pixels_of_the_variants():
+    irm = digits("irm")
+    assert torch.equal(irm.images[0], data.load("digits").train_images[:, ::2, ::2][irm_place(irm)])
+    images, labels = irm.tensors(slice(0, 4))
+    assert images.shape == (4, 2, 14, 14) and images.dtype == torch.float32 and labels.shape == (4,)
+    assert (images[torch.arange(4), irm.color_index[:4]] == 0).all()  # class 0 is green, channel 1
+    grey = digits("irm", "grey").pixels()
+    assert grey[..., 0].max() == 128 and np.array_equal(grey[..., 0], grey[..., 1]) and not grey[..., 2].any()
+    blank = digits("sd", "blank")
+    assert len(blank.images.unique()) == 1
+    gip = digits("gip")
+    assert gip.images.unique().tolist() == [0, 255] and 0 not in gip.digits and gip.targets.max() == 8
+    assert (digits("gip", "anomaly").targets == -1).all()
+    rebias = digits("rebias", "val")
+    pixels, white = rebias.pixels(), rebias.images.numpy() == 255
+    assert (pixels[white] == 255).all()
+    assert np.array_equal(pixels[:, 0, 0], rebias.colors.numpy()) and pixels.shape[1:] == (28, 28, 3)
+    test = digits("mp", "test")
+    trained_on = palette.color_batch(test.images, test.color_index, palette.input_table(palette.color_table()))
+    assert torch.equal(test.tensors()[0], trained_on)
+
+
+def irm_place(irm):
+    images = data.load("digits").train_images[:, ::2, ::2]
+    return int((images == irm.images[0]).all(2).all(1).nonzero()[0])
+
+
+def test_conventions():
+    dataset = digits("irm", "test", transform=np.asarray, target_transform=lambda target: str(target))
+    assert pickle.loads(pickle.dumps(digits("irm"))).digest() == digits("irm").digest()  # noqa: S301 (our own bytes)
+    image, target = dataset[-1]
+    assert image.shape == (14, 14, 3) and target in ("0", "1")
+    assert np.array_equal(image, dataset.pixels()[-1])
+    assert dataset.classes[0].startswith("0 - zero, 1 - one") and len(dataset.class_to_idx) == 2
+    assert "coloured as irm" in repr(dataset)
+    with pytest.raises(IndexError):
+        dataset[len(dataset)]
+
+
+# ---- what cannot be ----
+
+MP, IRM = VARIANTS["mp"], VARIANTS["irm"]
+BLUE = ((0, 0, 255), (255, 0, 0))
+
+
+@pytest.mark.parametrize(
+    "variant, changes, message",
+    [
+        (IRM, {"classes": ((0, 1), (1, 2))}, "each digit once"),
+        (IRM, {"classes": ((0, 1), ())}, "two or more groups"),
+        (MP, {"palette": MP.palette[:9]}, "9 colours for 10 classes"),
+        (MP, {"palette": ((0, 0, 256), *MP.palette[1:])}, "no RGB colour"),
+        (MP, {"pools": {"some": ()}}, "is empty"),
+        (MP, {"pools": {"some": (MP.palette[3],)}}, "has the class colour"),
+        (MP, {"pools": {"mean": ((1, 2, 3),)}}, "which is a rule"),
+        (MP, {"label_noise": 1.0}, "probability below 1"),
+        (MP, {"follows": "shape"}, "follows is 'shape'; choose one of"),
+        (MP, {"resize": "lanczos"}, "resize is 'lanczos'; choose one of"),
+        (MP, {"channels": 1}, "choose 2"),
+        (IRM, {"palette": BLUE}, "two channels cannot show blue"),
+        (MP, {"threshold": 255}, "from 0 to 254"),
+        (MP, {"value_range": (1.0, 0.0)}, "lower value first"),
+        (MP, {"splits": {"train": Split()}}, "no split 'test'"),
+        (MP, {"train": Split(source="all")}, "source of split 'train' is 'all'; choose one of"),
+        (MP, {"train": Split(part=(0.5, 0.5))}, "the smaller first"),
+        (MP, {"train": Split(align=(1.1,))}, "a share from 0 to 1"),
+        (MP, {"train": Split(align=(float("nan"),))}, "a share from 0 to 1"),
+        (MP, {"test": Split("test", rest="pool")}, "rest of split 'test' is 'pool'; choose one of"),
+        (VARIANTS["gip"], {"test": Split("test", rest="reverse")}, "leaves class 4 of 9 its own colour"),
+        (MP, {"train": Split(align=(0.8, 0.9), exact=True)}, "a single environment"),
+        (MP, {"train": Split(jitter=-1)}, "give 0 or more"),
+        (MP, {"val": Split("train", part=(0.9, 1))}, "'val' shares digits with 'train'"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(variant, changes, message):
+    splits = {**variant.splits, **{name: changes.pop(name) for name in tuple(changes) if name in variant.splits}}
+    with pytest.raises(InputError, match=message) as caught:
+        replace(variant, **{"splits": splits, **changes})
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_unknown_names_and_a_mean_that_is_near_one_class(tmp_path):
+    with pytest.raises(InputError, match="variant is 'up'; choose one of mp, up-uniform"):
+        ColoredMNIST(tmp_path, "up")  # before MNIST is looked for
+    with pytest.raises(InputError, match="split is 'val'; choose one of train, test, grey"):
+        ColoredMNIST(tmp_path, "irm", "val")
+    crossed = replace(MP, palette=VARIANTS["rebias"].palette)
+    with pytest.raises(ValueError, match="class 9 is 0.1.. from the mean colour"):
+        ColoredMNIST(tmp_path, crossed)
+    with pytest.warns(UserWarning, match="class 9"):
+        assert len(digits(crossed, "test", check="warn")) == 360
+    assert variants.find(crossed) is crossed
