@@ -317,7 +317,8 @@ def _table(preset: str) -> dict[str, str]:
         others = [name for name in paper.PRESETS if (paths.results(name) / "runs").is_dir() and name != preset]
         instead = f", or choose --preset {' or '.join(others)}" if others else ""
         raise InputError(f"Preset {preset} has no records yet; run mnistmp reproduce --preset {preset}{instead}.")
-    lines, comparisons, interpretations = table2.table2(found), claims.compare(found), ablation.table(preset, found)
+    lines, comparisons = table2.side_by_side(preset), claims.compare(found)
+    interpretations = ablation.table(preset, found)
     text = table2.to_markdown(lines, preset)
     print("\n" + _aligned(text))
     for what, files in (
@@ -329,7 +330,7 @@ def _table(preset: str) -> dict[str, str]:
             print(f"{what:11} {', '.join(map(paths.shown, files))}")
     conclusions = ablation.conclusions(interpretations)
     pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
-    return {"findings": findings.findings(lines, interpretations, comparisons), **pages} if preset == "paper" else pages
+    return {"findings": findings.findings(lines, comparisons), **pages} if preset == "paper" else pages
 
 
 def _show(text: str, files: list[Path]) -> None:

@@ -15,9 +15,9 @@ PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for
 def test_tables_are_the_records(monkeypatch):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
-    table, interpretations = table2.table2(found), ablation.table("paper", found)
+    table, interpretations = table2.side_by_side("paper"), ablation.table("paper", found)
     shown = {
-        "findings": findings.findings(table, interpretations, claims.compare(found)),
+        "findings": findings.findings(table, claims.compare(found)),
         "table2": table2.to_markdown(table, "paper"),
         "claims": claims.to_markdown(claims.compare(found)),
         "interpretations": ablation.conclusions(interpretations),
@@ -33,7 +33,7 @@ def test_tables_are_the_records(monkeypatch):
 def test_written_tables_are_the_records(monkeypatch, tmp_path):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
-    tables = table2.table2(found), claims.compare(found), ablation.table("paper", found), calibration.table()
+    tables = table2.side_by_side("paper"), claims.compare(found), ablation.table("paper", found), calibration.table()
     grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     written = [*table2.write(tables[0], "paper").values(), *claims.write(tables[1], "paper")]

@@ -48,6 +48,25 @@ def line(table, id):
 # Numbers
 
 
+def test_closest_interpretations_stand_below_their_rows_and_are_counted_apart(monkeypatch):
+    monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
+    table, own = table2.side_by_side("paper"), table2.table2(records.load("paper"))
+    as_written = table[table["interpretation"] == ""]
+    pd.testing.assert_frame_equal(as_written.reset_index(drop=True), own)
+    for place in range(1, len(table)):
+        if table["interpretation"].iloc[place]:
+            assert table["id"].iloc[place] == f"{table['id'].iloc[place - 1]}+{table['interpretation'].iloc[place]}"
+    assert {"rescale=false", "reduction=sum", "condition=batch"} == set(table["interpretation"]) - {""}
+    nearest = table2.nearest(table)
+    assert list(nearest["id"]) == list(own["id"]) and list(nearest["label"]) == list(own["label"])
+    text = table2.conclusion(table)
+    assert text[: len(table2.conclusion(own))] == table2.conclusion(own)
+    within = sum(nearest["difference"].abs() <= 5)
+    assert text[len(table2.conclusion(own)) + 1].startswith(
+        f"Mean test accuracy is within 5 points of the paper's in {within}"
+    )
+
+
 def test_rows_stand_in_the_papers_order_with_its_numbers(table):
     assert list(table.columns) == list(table2.COLUMNS)
     assert list(table["id"]) == [r.id for r in TABLE2] and list(table["label"]) == [r.label for r in TABLE2]

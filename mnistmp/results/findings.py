@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mnistmp.results import claims, markdown
-from mnistmp.results.ablation import DEFAULT, PAPER
+from mnistmp.results import claims, markdown, table2
 from mnistmp.results.accuracy import CLOSE, DIFFERS, MARGIN, SAME, UNCLEAR
 
 NEAR = MARGIN["test"]
 
 
-def findings(table: pd.DataFrame, interpretations: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+def findings(table: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     """Which rows reproduce, which do not and by how much, which claims hold, and which other interpretation comes
     nearer, as a list.
 
     Args:
-        table: of `table2.table2`, all rows with runs.
-        interpretations: of `ablation.table`.
+        table: of `table2.side_by_side`, all rows with runs.
         comparisons: of `claims.compare`.
     """
-    rows = table[table["difference"].notna()].set_index("id")
+    table = table[table["difference"].notna()]
+    rows, nearest = table[table["interpretation"] == ""].set_index("id"), table2.nearest(table).set_index("id")
     off = rows[rows["verdict"] == DIFFERS].sort_values("difference", key=abs, ascending=False, kind="stable")
     near = sum(rows["difference"].abs() <= NEAR)
     counts = rows["verdict"].value_counts()
@@ -30,22 +29,25 @@ def findings(table: pd.DataFrame, interpretations: pd.DataFrame, comparisons: pd
     best = inside.loc[inside["test_mean"].idxmax()]
     lines = [
         f"**{near} of {len(rows)} rows of Table 2 have a mean within {NEAR:g} points** of the paper's test accuracy "
-        f"(n = {seeds} seeds).",
-        f"**With the uncertainty of both counted, {same} rows are the same, {close} close, {len(off)} differ and "
-        f"{unclear} {'is' if unclear == 1 else 'are'} unclear**: the same if the whole 95 % interval of the difference "
-        f"lies within {NEAR:g} points, close if only the difference does.",
+        f"(n = {seeds} seeds): {same} the same, {close} close, {len(off)} differ, {unclear} unclear "
+        "([verdicts](docs/results.md)).",
         f"**The {len(off)} rows that differ**: " + "; ".join(map(_compared, off.itertuples())) + ".",
         f"**Without a margin, RCL finds the shape**: {_compared(rows.loc['rcl-inf'])}. The next best row is "
         f"{best.label} with {markdown.plus_minus(best.test_mean, best.test_std)}.",
         _claims(claims.verdicts(comparisons)),
     ]
-    nearer = [_nearest(row, interpretations) for row in off.index]
-    explained = [line for line in nearer if line]
-    if explained:
-        lines.append(
-            f"**Under another interpretation of the paper's text**, of those rows this comes within {NEAR:g} points: "
-            + "; ".join(explained) + "."
-        )  # fmt: skip
+    if (nearest["interpretation"] != "").any():
+        now = nearest["difference"].abs() <= NEAR
+        found = [_under(*group) for group in nearest[now & nearest.index.isin(off.index)].groupby("interpretation")]
+        left = [
+            f"{line.label} {markdown.plus_minus(line.test_mean, line.test_std)}" for line in nearest[~now].itertuples()
+        ]
+        lines.insert(
+            2,
+            f"**Read otherwise, {sum(now)} of {len(rows)} rows are within {NEAR:g} points**, chosen "
+            f"[after seeing the paper's numbers](docs/rcl-search.md): {'; '.join(found)}. "
+            f"Not: {', '.join(left)}.",
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -65,14 +67,7 @@ def _compared(line) -> str:
     return f"{line.label} {markdown.plus_minus(*ours)} (paper {markdown.plus_minus(*published)})"
 
 
-def _nearest(row: str, interpretations: pd.DataFrame) -> str | None:
-    """The interpretation of a row with the smallest difference to the paper, if that is within NEAR."""
-    others = interpretations[
-        (interpretations["row"] == row) & ~interpretations["interpretation"].isin([DEFAULT, PAPER])
-    ]
-    others = others[others["paper_difference"].abs() <= NEAR]
-    if others.empty:
-        return None
-    line = others.loc[others["paper_difference"].abs().idxmin()]
-    accuracy = markdown.plus_minus(line.test_mean, line.test_std)
-    return f"{row} with `{line.interpretation}` {accuracy} ({line.verdict}, n = {line.n})"
+def _under(interpretation: str, rows: pd.DataFrame) -> str:
+    seeds = " to ".join(dict.fromkeys(str(n) for n in (rows["n"].min(), rows["n"].max())))
+    accuracies = [f"{one.label} {markdown.plus_minus(one.test_mean, one.test_std)}" for one in rows.itertuples()]
+    return f"`{interpretation}` (n = {seeds}) {', '.join(accuracies)}"

@@ -19,10 +19,10 @@ from mnistmp.losses.reverse_contrastive import SEVERAL, Positive, Scaling
 from mnistmp.results import accuracy, calibration, markdown
 from mnistmp.results.accuracy import PAPER_RUNS
 from mnistmp.results.calibration import DROPPED_BATCH, tolerance
+from mnistmp.results.interpretations import SEARCH as PRESET
 from mnistmp.results.interpretations import variant
 from mnistmp.spec import RunSpec
 
-PRESET = "search"  # the folder of `results/`
 ROWS = tuple(row for row in paper.TABLE2 if row.method == "rcl")
 MARGINS = tuple(row.id for row in ROWS if row.id == row.training)
 SMALL = ("rcl-m0.2", "rcl-m0.4", "rcl-m0.6")

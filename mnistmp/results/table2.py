@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import paper, paths
+from mnistmp import paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.paper import TABLE2, Row
 from mnistmp.results import accuracy, markdown
 from mnistmp.results.accuracy import CLOSE, DIFFERS, MARGIN, PAPER_RUNS, SAME, UNCLEAR, VERDICTS
+from mnistmp.results.interpretations import SEARCH, closest
 from mnistmp.selection import EARLY_STOP
 
 _STOPPED = {row.id for row in TABLE2 if row.selection == "early-stop"}
 _COUNTED = ((SAME, "the same"), (CLOSE, "close"), (DIFFERS, "differ"), (UNCLEAR, "unclear"))
 
-COLUMNS = ("id", "label", "n", "val_mean", "val_std", "test_mean", "test_std", "paper_val_mean", "paper_val_std",
-           "paper_test_mean", "paper_test_std", "difference", "ci_low", "ci_high", "verdict", "val_verdict", "diverged",
-           "unreached", "epochs")  # fmt: skip
+COLUMNS = ("id", "label", "interpretation", "n", "val_mean", "val_std", "test_mean", "test_std", "paper_val_mean",
+           "paper_val_std", "paper_test_mean", "paper_test_std", "difference", "ci_low", "ci_high", "verdict",
+           "val_verdict", "diverged", "unreached", "epochs")  # fmt: skip
 
 
 def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
@@ -46,6 +47,25 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
     table = pd.DataFrame([_line(row, used, attrs["dataset"] == "mnist") for row in rows], columns=list(COLUMNS))
     table.attrs.update(attrs)
     return table
+
+
+def side_by_side(preset: str, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
+    """`table2` of a preset's records, each row followed by itself as `interpretations.closest` has it, where recorded.
+
+    Args:
+        rows: of Table 2.
+
+    Raises:
+        InputError: as for `records.load` and `table2`.
+    """
+    others = {row.id: other for row in rows if (other := closest(row))}
+    found = records.load(preset)
+    if preset == "paper":
+        searched = records.load(SEARCH)
+        found = pd.concat([found, searched[searched["row"].isin({other.training for other in others.values()})]])
+    recorded = set(found["row"])
+    pairs = ((row, others.get(row.id)) for row in rows)
+    return table2(found, [one for pair in pairs for one in pair if one in rows or one and one.training in recorded])
 
 
 def runs_of(row: Row, records: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +130,7 @@ def to_csv(table: pd.DataFrame) -> str:
     differences = {name: f"test_{name}" for name in ("difference", "ci_low", "ci_high")}
     counts = {"epochs": "selected_epochs", "diverged": "diverged_runs", "unreached": "unreached_95_percent_runs"}
     out = table.assign(epochs=[" ".join(map(str, epochs)) for epochs in table["epochs"]], **attrs)
-    units = {"percent": COLUMNS[3:11], "percentage_points": differences.values()}
+    units = {"percent": COLUMNS[4:12], "percentage_points": differences.values()}
     return markdown.csv(out.rename(columns=differences | counts), units)
 
 
@@ -136,8 +156,9 @@ def _line(row: Row, records: pd.DataFrame, comparable: bool) -> tuple:
         accuracy.welch(ours, published, split) if comparable else accuracy.Difference() for split in ("test", "val")
     )
     epochs = tuple(accuracy.selected(runs, row.selection)["epoch"])
-    return (row.id, row.label, *ours[:5], *published[1:5], *test, test.verdict(), val.verdict(MARGIN["val"]),
-            ours.diverged, ours.unreached, epochs)  # fmt: skip
+    interpretation = row.id.partition("+")[2]  # "" where it is Table 2's own row
+    return (row.id, row.label, interpretation, *ours[:5], *published[1:5], *test, test.verdict(),
+            val.verdict(MARGIN["val"]), ours.diverged, ours.unreached, epochs)  # fmt: skip
 
 
 def _only(runs: pd.DataFrame, column: str) -> str | int | None:
@@ -207,8 +228,25 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
 def conclusion(table: pd.DataFrame) -> list[str]:
     """How many rows have each verdict, and those that differ, the largest difference first, as sentences.
 
-    None where fewer than two rows can be compared.
+    None where fewer than two rows can be compared. For `side_by_side` also with the lines "→" in place of their rows.
     """
+    own, other = table[table["interpretation"] == ""], table[table["interpretation"] != ""]
+    said = _counted(own)
+    if said and len(other):
+        how = ("Lines →: the row above under the interpretation that comes closest to the paper's numbers, chosen "
+               "after seeing them, test accuracy included. With these in place of their rows:")  # fmt: skip
+        said += [how, *_counted(nearest(table))]
+    return said
+
+
+def nearest(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a `side_by_side` each line "→" in place of its row, whose id and label it gets, and the other rows."""
+    ids = table["id"].str.partition("+")[0]
+    labels = table[table["interpretation"] == ""].set_index("id")["label"]
+    return table.assign(id=ids, label=ids.map(labels))[~ids.duplicated(keep="last")]
+
+
+def _counted(table: pd.DataFrame) -> list[str]:
     compared = table[table["paper_test_mean"].notna()]
     decided = compared[compared["verdict"] != ""]
     if len(compared) < 2 or decided.empty:
