@@ -72,11 +72,12 @@ notebooks: setup ## run the committed notebooks again and clean their outputs
 
 # A backend named in the environment would make the notebooks' inline figures vanish without an error.
 # Figures go to a folder of their own: a test changes none that are committed. So does IPython's profile, where a
-# user's would change outputs. The notebooks are tried also where a test failed.
+# user's would change outputs. The notebooks are tried also where a test failed. One thread, as a sweep's units have:
+# several that share a core with other work wait for each other.
 # Faults that need whole sweeps take minutes: `make test-faults`.
 test: setup ## the tests, then the notebooks against their committed outputs
 	@own=$$(mktemp -d) && trap 'rm -rf "$$own"' EXIT && trap 'exit 130' INT || exit; tests=0; notebooks=0; \
-	    $(PY) -m pytest -m 'not (faults and slow)' $(ARGS) || tests=$$?; \
+	    export OMP_NUM_THREADS=1; $(PY) -m pytest -m 'not (faults and slow)' $(ARGS) || tests=$$?; \
 	    unset MPLBACKEND; MNISTMP_FIGURES=$$own/figures IPYTHONDIR=$$own/ipython \
 	        $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
 	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/ || notebooks=$$?; \
