@@ -15,6 +15,7 @@ _HOMES = {
     "LeNet": "network:LeNet",
     "ReverseContrastiveLoss": "losses:ReverseContrastiveLoss",
     "RunSpec": "spec:RunSpec",
+    "evaluate": "data.evaluate:evaluate",
     "fit": "engine:fit",
     **{
         name: name

@@ -94,6 +94,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "for programs: one JSON object with all findings"},
     "method": {"metavar": "METHOD", "help": "a method with a weight, such as rcl, or the id of its row"},
     "row": {"metavar": "ROW", "help": "a row of Table 2 that is trained, such as dropout"},
+    "variant": {"nargs": "?", "metavar": "VARIANT", "help": "such as irm (default: all)"},
+    "--train": {"metavar": "NAME", "help": "also train: irm's published experiment, or methods on a variant in 28x28"},
     "names": {"nargs": "*", "metavar": "NAME", "help": "such as 08 or 08_rcl_margin_sweep (default: all)"},
 }
 

@@ -249,6 +249,41 @@ def search(args: argparse.Namespace) -> int:
     return code
 
 
+@verb(
+    "measure the paper's Table 1 on the coloured MNISTs",
+    *("variant", "--train", "--preset", "--results", "--seeds", "--jobs", "--dry-run"),
+)
+def audit(args: argparse.Namespace) -> int:
+    from mnistmp import paper
+    from mnistmp.data import variants
+    from mnistmp.results import audit
+
+    dataset = paper.preset(args.preset).fields.get("dataset", "mnist")
+    if args.train:
+        return _train_variant(args, dataset)
+    measured = audit.audit([variants.find(args.variant).name] if args.variant else tuple(variants.VARIANTS), dataset)
+    print(_aligned(audit.to_markdown(measured, dataset)))
+    if not args.variant:
+        print(f"Table:      {', '.join(map(str, audit.write(measured, dataset)))}")
+    return 0
+
+
+def _train_variant(args: argparse.Namespace, dataset: str) -> int:
+    from mnistmp import paths
+    from mnistmp.results import audit, irm, markdown
+    from mnistmp.sweep.run import Sweep
+
+    folder = audit.folder(dataset)
+    if args.train != "irm":
+        specs = audit.specs(args.train, args.preset, args.seeds)
+        return _train(Sweep(specs, folder, jobs=args.jobs, sources=[args.preset]), args)
+    if not args.dry_run:
+        irm.run(folder, dataset)
+    text = irm.to_markdown(irm.table(folder))
+    _show(text, markdown.write(paths.results(folder), {"irm.md": text + "\n"}))
+    return 0
+
+
 @verb("say whether this machine can run it, and what to do where not", "--results", "--json")
 def doctor(args: argparse.Namespace) -> int:
     from mnistmp import doctor

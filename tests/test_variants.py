@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import Compose, Normalize, ToTensor
 
-from mnistmp import ColoredMNIST, data
+from mnistmp import ColoredMNIST, LeNet, RunSpec, cli, data, evaluate, paper
 from mnistmp.data import palette, variants
 from mnistmp.data.variants import VARIANTS, Split
+from mnistmp.engine import Splits
 from mnistmp.errors import InputError
+from mnistmp.results import audit, irm
 
 FROZEN = json.loads((Path(__file__).parent / "data/variants.json").read_text())
 SPLITS = [(name, split) for name, variant in VARIANTS.items() for split in variant.splits]
@@ -63,12 +66,12 @@ def test_mnistmp_is_the_variant_mp():
 
 def test_streams_are_independent():
     """Another split, or noise on the colours, changes nothing of what there is."""
-    irm, lntl = VARIANTS["irm"], VARIANTS["lntl"]
-    more = replace(irm, splits={"extra": Split("test", align=(0.5,)), **irm.splits})
+    lntl = VARIANTS["lntl"]
+    more = replace(IRM, splits={"extra": Split("test", align=(0.5,)), **IRM.splits})
     assert digits(more).digest() == FROZEN["digits"]["irm"]["train"]
     plain = replace(lntl, splits={name: replace(split, jitter=0.0) for name, split in lntl.splits.items()})
     assert torch.equal(digits(plain, "test").color_index, digits("lntl", "test").color_index)
-    other = digits(replace(irm, seed=1))
+    other = digits(replace(IRM, seed=1))
     assert not torch.equal(other.targets, digits("irm").targets)
     assert torch.equal(digits("irm", "grey").targets, digits("irm", "test").targets)  # item by item the same digits
 
@@ -197,3 +200,111 @@ def test_unknown_names_and_a_mean_that_is_near_one_class(tmp_path):
     with pytest.warns(UserWarning, match="class 9"):
         assert len(digits(crossed, "test", check="warn")) == 360
     assert variants.find(crossed) is crossed
+
+
+# ---- Table 1, measured ----
+
+
+def entropy_of(shares):
+    shares = np.array(shares)
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def test_the_audit_measures_what_the_definitions_say(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    assert cli.main(["audit"]) == 0
+    assert "| gip | SDG | SDG | UP & MP | UP & MP | CE |" in (tmp_path / "variants-digits/table.md").read_text()
+    table = audit.audit(dataset="digits").set_index(["variant", "split"])
+    assert (tmp_path / "variants-digits/table.csv").read_text().count("\n") == len(table) + 1
+    assert table.loc["mp", "train"].color_only == table.loc["mp", "val"].color_only == 100
+    assert table.loc["mp", "test"].color_bits == pytest.approx(0, abs=1e-9) and table.loc["mp", "test"].own_color == 0
+    assert len(audit.read_color(digits("mp", "test")).unique()) == 1  # one answer to all
+    assert table.loc["up-anti", "test"].color_only == 0 and table.loc["cdep", "test"].color_only == 0
+    assert table.loc["irm", "train"].drop("environments").equals(table.loc["sd", "train"].drop("environments"))
+    assert (table.loc["irm", "train"].environments, table.loc["sd", "train"].environments) == (2, 1)
+    assert table.loc["gip", "train"].classes == 9
+    patterns = {name: table.loc[name, "test"].pattern for name in VARIANTS}
+    assert [name for name, pattern in patterns.items() if pattern == "MP"] == ["mp", "gip", "repair"]
+    assert [name for name, pattern in patterns.items() if pattern == "UP"] == [
+        "up-uniform", "up-anti", "irm", "sd", "cdep", "lntl", "rebias",
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert cli.main(["audit", "up"]) == 2 and "choose one of mp, up-uniform" in capsys.readouterr().err
+
+
+@MNIST
+def test_rates_on_mnist_are_the_closed_forms():
+    table = audit.audit(["irm", "gip"]).set_index(["variant", "split"])
+    irm, gip = table.loc["irm", "train"], table.loc["gip", "train"]
+    assert irm.label_noise == pytest.approx(25, abs=0.8) and irm.counter_examples == pytest.approx(32.5, abs=0.9)
+    assert irm.color_only == pytest.approx(85, abs=0.7) and table.loc["irm", "test"].color_only == pytest.approx(
+        10, abs=1.2
+    )
+    assert irm.color_bits == pytest.approx(1 - entropy_of([0.85, 0.15]), abs=0.02)
+    assert irm.shape_bits == pytest.approx(1 - entropy_of([0.75, 0.25]), abs=0.01)
+    assert gip.counter_examples == pytest.approx(20, abs=0.8) and gip.label_noise == 0
+    assert gip.color_bits == pytest.approx(0.8 * np.log2(9), abs=0.02)
+
+
+def test_colour_without_correlation_says_nothing():
+    even = replace(IRM, splits={**IRM.splits, "train": Split(part=(0, 5 / 6), align=(0.5,))})
+    made = digits(even)
+    assert audit.mutual_information(made.targets, made.color_index) < 0.01
+
+
+def test_a_run_on_another_variant_has_a_key_of_its_own_and_the_others_keep_theirs():
+    own = paper.spec_for("standard", 0, "digits", "float32", epochs=1)
+    assert "variant" not in own.to_json()
+    up = audit.specs("up-anti", "digits", "0")[0]
+    assert up.row == "standard+variant=up-anti" and RunSpec.from_json(up.to_json()) == up != own
+    assert audit.specs("mp", "digits", "0")[0].key() == paper.spec_for("standard", 0, "digits", up.precision).key()
+    splits = Splits(up, torch.device("cpu"))
+    images, labels = splits.batch("test", slice(0, 50))
+    assert torch.equal(images.float(), digits("up-anti", "test").tensors(slice(0, 50))[0].to(images.dtype).float())
+    assert torch.equal(splits.splits["train"][2], digits("up-anti").color_index)
+    with pytest.raises(InputError, match="--train is 'gip'; choose one of irm, mp"):
+        audit.specs("gip", "digits")
+
+
+def test_the_published_experiment_learns_colour_and_without_it_shape():
+    erm, grey = (replace(one, steps=60, hidden=64) for one in irm.EXPERIMENTS[:2])
+    colored = irm.train(erm, 0, "digits")
+    assert colored["train"] > 80 and colored["test"] < 30 and colored == irm.train(erm, 0, "digits")
+    assert irm.train(replace(grey, learning_rate=0.01), 0, "digits")["test"] > 55
+
+
+# ---- anybody's model ----
+
+
+def test_evaluate():
+    test = digits("up-anti", "test")
+
+    def by_color(images):  # nearest class colour of the brightest pixel
+        color = (images.amax((2, 3)) + 1) * 127.5
+        return -torch.cdist(color, test.palette.float())
+
+    found = evaluate(by_color, "up-anti", dataset="digits", batch_size=7)
+    assert found["accuracy"] == 0 and found["n"] == 360 == found["confusion"].sum()
+    assert torch.equal(found["confusion"].sum(1), torch.bincount(test.targets))
+    assert evaluate(by_color, split="val", dataset="digits")["class_accuracy"] == [1] * 10
+    network = LeNet().train()
+    one = evaluate(network, dataset="digits")
+    other = evaluate(network, dataset="digits", transform=Compose([ToTensor(), Normalize([0.5] * 3, [0.5] * 3)]))
+    assert network.training and network.features.training and torch.equal(one["confusion"], other["confusion"])
+    assert set(irm_answers := evaluate(lambda x: x[:, :, 0, 0], "irm", dataset="digits")) == set(one)
+    assert irm_answers["confusion"].shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "model, options, message",
+    [
+        (lambda images: torch.zeros(len(images), 9), {}, r"answers 1000 .*|answers 360 images with .*\(360, 9\)"),
+        (lambda images: None, {}, "with NoneType; logits of shape"),
+        (lambda images: torch.full((len(images), 10), float("nan")), {}, "NaN or infinite logits"),
+        (LeNet(), {"batch_size": 0}, "batch_size is 0"),
+        (LeNet(), {"variant": "gip", "split": "anomaly"}, "digits of no class"),
+    ],
+)
+def test_evaluate_refuses(model, options, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(model, **options, dataset="digits")

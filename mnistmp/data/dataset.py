@@ -161,7 +161,7 @@ def _make(variant: Variant, name: str, digits: data.GreyDigits) -> tuple[np.ndar
     environments = np.arange(len(chosen)) % len(split.align)
     own = targets if variant.follows == "label" else class_of[numbers]
     color_index = _drawn(own, environments, variant, split, _stream(variant, name, "colors"))
-    colors = _rows(variant)[color_index]
+    colors = all_colors(variant)[color_index]
     if split.jitter:
         noise = 255 * split.jitter * _stream(variant, name, "jitter").standard_normal(colors.shape)
         colors = np.rint(np.clip(colors + noise, 0, 255)).astype(np.uint8)
@@ -191,7 +191,7 @@ def _noisy(labels: np.ndarray, variant: Variant, stream: np.random.RandomState) 
     return np.where((wrong < variant.label_noise) & (labels >= 0), others, labels)
 
 
-def _rows(variant: Variant) -> np.ndarray:
+def all_colors(variant: Variant) -> np.ndarray:
     """All colours as uint8 (C, 3): the classes', their mean, the pools'."""
     palette = as_palette(variant.palette, len(variant.classes))
     pools = [np.array(pool, np.uint8) for pool in variant.pools.values()]
@@ -201,7 +201,7 @@ def _rows(variant: Variant) -> np.ndarray:
 def _drawn(
     own: np.ndarray, environments: np.ndarray, variant: Variant, split: Split, stream: np.random.RandomState
 ) -> np.ndarray:
-    """The row of `_rows` that each digit wears; `own` is that of its class."""
+    """The row of `all_colors` that each digit wears; `own` is that of its class."""
     classes, sizes = len(variant.classes), {name: len(pool) for name, pool in variant.pools.items()}
     many = {"other": classes - 1, "uniform": classes, "reverse": 1, "mean": 1, **sizes}[split.rest]
     if split.exact:  # what is left of each class is dealt to the colours in turn

@@ -1,0 +1,164 @@
+"""The paper's Table 1, measured: what colour says of the class in each variant, and what is new at test time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mnistmp import paper, paths
+from mnistmp.data.dataset import ColoredMNIST, all_colors
+from mnistmp.data.variants import VARIANTS
+from mnistmp.errors import check_choice
+from mnistmp.results import markdown
+from mnistmp.results.interpretations import variant
+from mnistmp.spec import RunSpec
+
+# What the paper says: domains, pattern at test time, label noise (LN) or counter-examples (CE), classes.
+PAPER = {
+    "irm": ("MDG (2)", "UP", "LN", 2),
+    "sd": ("SDG", "UP", "LN", 2),
+    "gip": ("SDG", "UP & MP", "CE", 10),
+    "mp": ("SDG", "MP", "none", 10),
+}
+NEAR = 0.05  # colours that are not further apart count as one; the edge of the RGB cube is 1
+TOLERANCE = 0.02  # above 1/K, a share of own colours up to which they are not correlated with the class
+
+
+def audit(names: Sequence[str] = tuple(VARIANTS), dataset: str = "mnist") -> pd.DataFrame:
+    """Measure variants: a line per variant and split.
+
+    Returns:
+        DataFrame with variant, split, n, `environments`, `classes`; in percent `label_noise` (labels that are not
+        the digit's), `counter_examples` (digits not in the colour of their own class), `own_color` (images in the
+        colour of their label), `color_only` (accuracy of who names the class whose colour is nearest to the
+        image's, read from its pixels); in bits `color_bits` and `shape_bits`, the mutual information of label and
+        colour and of label and digit; `pattern`: "MP" where no colour occurs in training, "UP" where colours do and
+        are not correlated with the label, else "–".
+    """
+    lines = []
+    for name in names:
+        train = ColoredMNIST(None, name, "train", dataset=dataset)
+        for split in train.variant.splits:
+            one = train if split == "train" else ColoredMNIST(None, name, split, dataset=dataset)
+            lines.append({"variant": name, "split": split, **_measured(one), "pattern": _pattern(one, train)})
+    return pd.DataFrame(lines)
+
+
+def _measured(one: ColoredMNIST) -> dict[str, float]:
+    truth = torch.full((10,), -1)
+    for number, group in enumerate(one.variant.classes):
+        truth[list(group)] = number
+    own, labels, worn = truth[one.digits], one.targets, one.color_index
+    return {
+        "n": len(one),
+        "environments": len(one.environments.unique()),
+        "classes": len(labels.unique()),
+        "label_noise": _percent(labels != own),
+        "counter_examples": _percent(worn != own),
+        "own_color": _percent(worn == labels),
+        "color_only": _percent(read_color(one) == labels),
+        "color_bits": mutual_information(labels, worn),
+        "shape_bits": mutual_information(labels, one.digits),
+    }
+
+
+def _percent(which: torch.Tensor) -> float:
+    return 100 * float(which.double().mean())
+
+
+def read_color(one: ColoredMNIST) -> torch.Tensor:
+    """The class whose colour is nearest to each image's, int64 (N,), from the pixels alone."""
+    brightest = one.variant.paint == "digit"  # on black; or the ground, beside white
+    named = []
+    for start in range(0, len(one), 8192):
+        pixels = one.pixels(slice(start, start + 8192))
+        color = pixels.max((1, 2)) if brightest else pixels.min((1, 2))
+        named.append(torch.cdist(torch.from_numpy(color).double(), one.palette.double()).argmin(1))
+    return torch.cat(named)
+
+
+def mutual_information(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Mutual information in bits of two int64 (N,), from their counts."""
+    counts = np.zeros((int(one.max()) + 2, int(other.max()) + 2))
+    np.add.at(counts, (one.numpy(), other.numpy()), 1 / len(one))
+    independent = counts.sum(1, keepdims=True) * counts.sum(0)
+    seen = counts > 0
+    return float((counts[seen] * np.log2(counts[seen] / independent[seen])).sum())
+
+
+def _pattern(one: ColoredMNIST, train: ColoredMNIST) -> str:
+    rows = torch.from_numpy(all_colors(one.variant)).double() / 255  # before noise
+    known = torch.cdist(rows[one.color_index.unique()], rows[train.color_index.unique()]).amin(1) <= NEAR
+    if not known.any():
+        return "MP"
+    uncorrelated = float((one.color_index == one.targets).double().mean()) <= 1 / len(one.classes) + TOLERANCE
+    return "UP" if known.all() and uncorrelated else "–"
+
+
+def to_markdown(measured: pd.DataFrame, dataset: str = "mnist") -> str:
+    """Table 1 with the paper's words and what was measured, and what was measured of every split."""
+    known, tests = [], measured[measured["split"].str.startswith("test")]
+    for line in measured[measured["split"] == "train"].itertuples(index=False):
+        found = tests.loc[tests["variant"] == line.variant, "pattern"].unique()
+        domains = f"MDG ({line.environments})" if line.environments > 1 else "SDG"
+        hints = f"{line.label_noise:.1f}", f"{line.counter_examples:.2f}"
+        both = zip(PAPER.get(line.variant, ("–",) * 4), (domains, " & ".join(sorted(found)[::-1]), hints, line.classes))
+        (d1, d2), (p1, p2), (h1, h2), (c1, c2) = both
+        known.append([line.variant, d1, d2, p1, p2, h1, *h2, c1, c2])
+    head = ["variant", "domains", "measured", "pattern", "measured", "hints", "LN %", "CE %", "classes", "measured"]
+    splits = [
+        [line.variant, line.split, f"{line.n:,}", f"{line.own_color:.1f}", f"{line.color_only:.1f}",
+         f"{abs(line.color_bits):.3f}", f"{abs(line.shape_bits):.3f}", line.pattern]
+        for line in measured.itertuples(index=False)
+    ]  # fmt: skip
+    of_split = [
+        "variant",
+        "split",
+        "images",
+        "own colour %",
+        "colour-only %",
+        "I(colour; y)",
+        "I(digit; y)",
+        "pattern",
+    ]
+    digits = "MNIST" if dataset == "mnist" else "scikit-learn's digits (not MNIST)"
+    return "\n\n".join([
+        f"**Table 1**, what the paper says beside what was measured on {digits}. SDG, MDG: one or several training "
+        "domains; UP, MP: the colour is uncorrelated with the class at test time, or missing; LN: label noise, CE: "
+        "counter-examples, digits not in the colour of their own class, both of the training digits.",
+        markdown.table(head, "llllllrrrr", known),
+        "**Every split**: share of images in the colour of their label, accuracy of who names the class whose colour "
+        "is nearest, and mutual information of colour, and of digit, with the label y in bits.",
+        markdown.table(of_split, "llrrrrrl", splits),
+    ])  # fmt: skip
+
+
+def specs(name: str, preset: str, seeds: str | None = None) -> list[RunSpec]:
+    """Standard training and RCL, m = 0.9 and infinity, on a variant of MNIST-MP: three seeds unless others are asked.
+
+    Raises:
+        InputError: a variant that the paper's protocol does not suit.
+    """
+    check_choice("--train", name, ("irm", "mp", "up-uniform", "up-anti"))
+    precision = paper.precision(preset)
+    return [
+        variant(row, seed, preset, precision, variant=name)
+        for seed in paper.parse_seeds(seeds or "0-2")
+        for row in ("standard", "rcl-m0.9", "rcl-inf")
+    ]
+
+
+def folder(dataset: str) -> str:
+    """The folder of `results/` for a data set's tables: those of the embedded digits never meet MNIST's."""
+    return "variants" if dataset == "mnist" else f"variants-{dataset}"
+
+
+def write(measured: pd.DataFrame, dataset: str) -> list[Path]:
+    """Write `table.md` and `table.csv`. Raises InputError where they cannot be written."""
+    units = {"percent": ["label_noise", "counter_examples", "own_color", "color_only"]}
+    texts = {"table.md": to_markdown(measured, dataset) + "\n", "table.csv": markdown.csv(measured, units, digits=6)}
+    return markdown.write(paths.results(folder(dataset)), texts)
