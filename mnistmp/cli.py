@@ -95,6 +95,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "method": {"metavar": "METHOD", "help": "a method with a weight, such as rcl, or the id of its row"},
     "row": {"metavar": "ROW", "help": "a row of Table 2 that is trained, such as dropout"},
     "variant": {"nargs": "?", "metavar": "VARIANT", "help": "such as irm (default: all)"},
+    "--variant": {"default": "mp", "metavar": "NAME", "help": "such as mp (default) or irm, see mnistmp audit"},
+    "--to": {"required": True, "type": _named, "metavar": "FOLDER", "help": "a new or an empty folder"},
+    "--format": {"default": "npz", "metavar": "NAME", "help": "npz (default), torch or parquet"},
     "--train": {"metavar": "NAME", "help": "also train: irm's published experiment, or methods on a variant in 28x28"},
     "names": {"nargs": "*", "metavar": "NAME", "help": "such as 08 or 08_rcl_margin_sweep (default: all)"},
 }

@@ -268,6 +268,17 @@ def audit(args: argparse.Namespace) -> int:
     return 0
 
 
+@verb("write a coloured MNIST as files for others", "--variant", "--to", "--format", "--preset")
+def export(args: argparse.Namespace) -> int:
+    from mnistmp import paper, paths
+    from mnistmp.data.export import export
+
+    dataset = paper.preset(args.preset).fields.get("dataset", "mnist")
+    written = export(args.variant, args.to, args.format, dataset=dataset)
+    print(f"Files:      {', '.join(map(paths.shown, written))}")
+    return 0
+
+
 def _train_variant(args: argparse.Namespace, dataset: str) -> int:
     from mnistmp import paths
     from mnistmp.results import audit, irm, markdown
