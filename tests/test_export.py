@@ -19,7 +19,8 @@ OPENED = {
     "npz": "import numpy as np; a = np.load('{0}/{1}.npz'); x, y = a['images'], a['labels']",
     "torch": "import torch; a = torch.load('{0}/{1}.pt', weights_only=True);"
     "x, y = a['images'].permute(0, 2, 3, 1).contiguous().numpy(), a['labels'].numpy()",
-    "parquet": "import io, numpy as np, pyarrow.parquet as p; from PIL import Image; a = p.read_table('{0}/{1}.parquet');"
+    "parquet": "import io, numpy as np, pyarrow.parquet as p; from PIL import Image\n"
+    "a = p.read_table('{0}/{1}.parquet')\n"
     "x = np.stack([np.array(Image.open(io.BytesIO(i['bytes']))) for i in a['image'].to_pylist()]);"
     "y = np.array(a['label'])",
 }
