@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -217,12 +218,14 @@ def torchvision() -> Found:
 def kernels() -> Found:
     from mnistmp.fast import kernels
 
-    used = kernels.in_use()
-    if used == "numba":
-        return "ok", f"compiled by numba {metadata.version('numba')}", ""
-    if os.environ.get("MNISTMP_KERNELS", "on") != "on":
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        used = kernels.in_use()
+    if said:  # no numba, or a cache that cannot be used
+        return "warning", str(said[0].message), "" if used == "numba" else f"unset NUMBA_DISABLE_JIT, or {SETUP}"
+    if used != "numba":
         return "warning", f"switched to {used} by MNISTMP_KERNELS: runs take longer", "unset MNISTMP_KERNELS"
-    return "warning", "numba does not compile here: runs take longer", SETUP
+    return "ok", f"compiled by numba {metadata.version('numba')}", ""
 
 
 def git() -> Found:

@@ -139,8 +139,10 @@ def test_settings_travel_to_the_workers(place, monkeypatch):
     variables = unit_process.environment("float32")
     assert variables["MNISTMP_KERNELS"] == "off" and variables["MNISTMP_PRECISION"] == "float32"
     monkeypatch.delenv("MNISTMP_KERNELS")
+    monkeypatch.setenv("NUMBA_OPT", "2")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "here")
     variables = unit_process.environment("float32")  # a worker's own may say otherwise, and one sweep takes one path
-    assert variables["MNISTMP_KERNELS"] == "on" and variables["NUMBA_DISABLE_JIT"] == "0"
+    assert variables["MNISTMP_KERNELS"] == "on" and variables["NUMBA_OPT"] == "2" and "NUMBA_CACHE_DIR" not in variables
     (unit,) = units_of(place, "rsc")
     monkeypatch.setenv("MNISTMP_RESULTS", str(place.folder / "the-worker-s-own"))
     (place.folder / "the-folder").mkdir()

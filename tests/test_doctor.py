@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections import namedtuple
 from pathlib import Path
 
@@ -86,10 +87,10 @@ def test_no_check_ends_the_doctor(tmp_path, monkeypatch, code, text):
 def test_compiled_kernels(monkeypatch):
     from mnistmp.fast import kernels
 
-    monkeypatch.delenv("MNISTMP_KERNELS", raising=False)
-    monkeypatch.setattr(kernels, "in_use", lambda: "torch")
-    assert doctor.kernels()[:2] == ("warning", "numba does not compile here: runs take longer")
-    monkeypatch.setenv("MNISTMP_KERNELS", "torch")
+    assert doctor.kernels()[0] == "ok"
+    monkeypatch.setattr(kernels, "in_use", lambda: warnings.warn("numba is gone", stacklevel=1) or "torch")
+    assert doctor.kernels()[:2] == ("warning", "numba is gone")
+    monkeypatch.setattr(kernels, "in_use", lambda: "off")
     assert doctor.kernels()[2] == "unset MNISTMP_KERNELS"
 
 

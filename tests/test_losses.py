@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnistmp.losses import decorrelation, double_soft_orthogonality, spectral_decoupling
+from mnistmp.losses import decorrelation, double_soft_orthogonality, reverse_contrastive_loss, spectral_decoupling
 
 
 def normal(*shape, seed=0):
@@ -188,3 +188,10 @@ def test_bfloat16_and_autocast_sum_in_float32(loss, shape):
     value.backward()  # outside of the region, as PyTorch asks for
     assert torch.equal(value, loss(tensor.float()))
     assert torch.equal(inside.grad, gradient(loss, tensor.float()))
+
+
+def test_an_empty_batch_is_refused_by_name():
+    nothing = torch.zeros(0, 8), torch.zeros(0, dtype=torch.long)
+    for loss in (reverse_contrastive_loss, spectral_decoupling, lambda rows, _: decorrelation(rows)):
+        with pytest.raises(ValueError, match=r"the batch \(0, 8\) is empty; a loss needs one sample at least"):
+            loss(*nothing)

@@ -15,7 +15,7 @@ import torch
 
 from mnistmp import data, methods
 from mnistmp.engine import cuda_graph
-from mnistmp.engine.device import fastest_precision, native_bfloat16, path_name, pick_device
+from mnistmp.engine.device import fastest_precision, fixed_settings, native_bfloat16, path_name, pick_device
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
@@ -33,8 +33,7 @@ __all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "
 OnEpoch = Callable[[int, Method, dict[str, Any]], None]
 
 
-# cuDNN would otherwise choose convolutions by timing them, or take some that add up in no fixed order.
-@torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+@fixed_settings()
 def fit(
     spec: RunSpec,
     *,
@@ -45,7 +44,9 @@ def fit(
     """Train once and measure validation and test accuracy after every epoch.
 
     The same spec gives the same record, apart from times, on the same machine with the
-    same number of threads and the same computation path.
+    same number of threads and the same computation path. It does not depend on what the process
+    is set to: default dtype and device, gradient mode, autocast, precision of float32 products.
+    They are set for the run, `progress` and `on_epoch` included, and put back.
 
     Args:
         spec: what to train.
@@ -195,7 +196,7 @@ def count_correct(method: Method, splits: Splits, split: str) -> int:
 def build(spec: RunSpec, device: torch.device, precision: str | None = None) -> Method:
     """The untrained method of a spec, on the device. Weights are drawn on the CPU: equal on every device."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(spec.seed, "initialization"))
+        torch.default_generator.manual_seed(stream_seed(spec.seed, "initialization"))  # a GPU's stays as it is
         method = methods.get(spec.method)(LeNet(image_size=spec.image_size), **spec.options)
         initialize(method, spec.initialization)
     dtype = torch.bfloat16 if (precision or spec.precision) == "bfloat16" else torch.float32
@@ -204,6 +205,7 @@ def build(spec: RunSpec, device: torch.device, precision: str | None = None) -> 
     return accelerate(method)
 
 
+@fixed_settings()
 def estimate_seconds(spec: RunSpec, device: str | torch.device | None = None, steps: int = 4) -> float:
     """Seconds that `fit(spec)` will take on this machine as loaded now, from timing a few steps."""
     device = pick_device(device)

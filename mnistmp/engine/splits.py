@@ -45,7 +45,7 @@ class Splits:
 
     def train_order(self, order: torch.Generator) -> Iterator[torch.Tensor]:
         """Indices (B,) of each batch of one epoch. Drawn on the CPU: every device sees the same batches."""
-        shuffled = torch.randperm(self.total("train"), generator=order).to(self.table.device)
+        shuffled = torch.randperm(self.total("train"), generator=order, device=order.device).to(self.table.device)
         for index in shuffled.split(self.batch_size):
             if len(index) == self.batch_size or not self.drop_last:
                 yield index

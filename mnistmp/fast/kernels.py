@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 
 import numpy as np
 import torch
@@ -34,11 +35,16 @@ def in_use() -> str:
     if wish != "on":
         return wish
     try:
-        zero = np.zeros(1, np.float32), np.zeros(1, np.int16)
-        _compiled().update(zero[1], zero[0], zero[0], zero[1], 0.0, 0.0, 0.0)
-    except Exception:  # numba is missing, or cannot compile for this machine
-        return "torch"
-    return "numba"
+        import numba
+
+        if not numba.config.DISABLE_JIT:
+            _compiled()
+            return "numba"
+        reason = "NUMBA_DISABLE_JIT is set"
+    except Exception as error:  # numba is missing, or cannot compile for this machine
+        reason = f"numba does not compile here ({str(error).strip().partition(chr(10))[0] or type(error).__name__})"
+    warnings.warn(f"The kernels of mnistmp are torch's, which take longer: {reason}.", stacklevel=2)
+    return "torch"
 
 
 class PoolReLU(torch.autograd.Function):
@@ -49,8 +55,8 @@ class PoolReLU(torch.autograd.Function):
         maps = maps.contiguous(memory_format=torch.channels_last)
         count, channels, height, width = maps.shape
         shape = (count, height // 2, width // 2, channels)
-        pooled = torch.empty(shape, dtype=maps.dtype)
-        winner = torch.empty(shape, dtype=torch.uint8)  # 0 to 3, or 4 where ReLU gives zero
+        pooled = torch.empty(shape, dtype=maps.dtype, device=maps.device)
+        winner = torch.empty(shape, dtype=torch.uint8, device=maps.device)  # 0 to 3, or 4 where ReLU gives zero
         _compiled().pool_forward(_bits(maps.permute(0, 2, 3, 1)), _bits(pooled), winner.numpy())
         ctx.save_for_backward(winner)
         ctx.maps_shape = maps.shape
@@ -63,7 +69,7 @@ class PoolReLU(torch.autograd.Function):
         count, channels, height, width = ctx.maps_shape
         gradient = gradient.permute(0, 2, 3, 1).contiguous()
         empty = torch.zeros if height % 2 or width % 2 else torch.empty  # pooling leaves an odd row or column out
-        spread = empty((count, height, width, channels), dtype=gradient.dtype)
+        spread = empty((count, height, width, channels), dtype=gradient.dtype, device=gradient.device)
         _compiled().pool_backward(_bits(gradient), winner.numpy(), _bits(spread))
         return spread.permute(0, 3, 1, 2)
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mnistmp.fast import kernels
+from mnistmp.losses.reverse_contrastive import transformed
 from mnistmp.network import PoolReLU
 
 
@@ -46,17 +47,19 @@ def _is_simple(layer: nn.Conv2d | nn.ConvTranspose2d, stride: int) -> bool:
 
 class CompiledPoolReLU(PoolReLU):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return kernels.PoolReLU.apply(maps)
+        return super().forward(maps) if transformed() else kernels.PoolReLU.apply(maps)
 
 
 class Conv2d(nn.Conv2d):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return kernels.Convolution.apply(maps, self.weight, self.bias, False)
+        return (
+            super().forward(maps) if transformed() else kernels.Convolution.apply(maps, self.weight, self.bias, False)
+        )
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return kernels.Convolution.apply(maps, self.weight, self.bias, True)
+        return super().forward(maps) if transformed() else kernels.Convolution.apply(maps, self.weight, self.bias, True)
 
 
 class ConvTranspose2x2(nn.ConvTranspose2d):

@@ -1,22 +1,28 @@
-"""What `kernels` compiles. Importing this module imports numba, so nothing else does."""
+"""What `kernels` compiles, for the types that it is called with. Importing this imports numba, so nothing else does."""
+
+import warnings
 
 import numba
 import numpy as np
 
 
-def _jit(**options):
+def _jit(*signatures, **options):
     options.update(boundscheck=False, error_model="numpy")
 
     def compiled(function):
         try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder to keep it in: two seconds of compiling in every process
-            return numba.njit(**options)(function)
+            return numba.njit(list(signatures), cache=True, **options)(function)
+        except Exception as error:  # no folder to keep it in, or torn files there
+            kept = numba.njit(list(signatures), **options)(function)
+            why = str(error).strip() or type(error).__name__
+            warnings.warn(f"numba's cache cannot be used ({why}), so that every process compiles {function.__name__}; "
+                          "delete the files *.nbi in __pycache__ or set NUMBA_CACHE_DIR.", stacklevel=2)  # fmt: skip
+            return kept
 
     return compiled
 
 
-@_jit()
+@_jit(*(f"({bits}[:,:,:,::1], {bits}[:,:,:,::1], uint8[:,:,:,::1])" for bits in ("int16", "int32")))
 def pool_forward(maps, pooled, winner):
     count, rows, columns, channels = pooled.shape
     for n in range(count):
@@ -35,7 +41,7 @@ def pool_forward(maps, pooled, winner):
                     out[k] = max(top, 0)
 
 
-@_jit()
+@_jit(*(f"({bits}[:,:,:,::1], uint8[:,:,:,::1], {bits}[:,:,:,::1])" for bits in ("int16", "int32")))
 def pool_backward(gradient, winner, spread):
     count, rows, columns, channels = gradient.shape
     for n in range(count):
@@ -50,7 +56,7 @@ def pool_backward(gradient, winner, spread):
                         out[k] = g[k] if who[k] == w else 0
 
 
-@_jit(fastmath={"contract"})
+@_jit("(int16[::1], float32[::1], float32[::1], int16[::1], float64, float64, float64)", fastmath={"contract"})
 def update(gradient, weight, momentum, working, learning_rate, decay, weight_decay):
     lr = np.float32(learning_rate)
     mu = np.float32(decay)

@@ -34,7 +34,7 @@ def measure(features: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> 
     # What never changes says nothing: 0, as in the loss.
     distances = pairwise_l1(torch.where(span > 0, (points - low) / span.clamp_min(1e-30), 0)).double()
     same = classes[:, None] == classes
-    itself = torch.eye(len(classes), dtype=torch.bool)
+    itself = torch.eye(len(classes), dtype=torch.bool, device=classes.device)
     nearest = distances.masked_fill(itself, torch.inf).topk(min(NEIGHBOURS, len(classes) - 1), largest=False).indices
     return {
         "accuracy": float((labels == predicted).mean()),

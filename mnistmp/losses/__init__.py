@@ -2,7 +2,9 @@
 
 Every function returns a scalar, float32 (float64 for float64 input), and differentiates
 through its first argument. bfloat16 input is converted before anything is summed, and an
-autocast region around the call changes nothing.
+autocast region around the call changes nothing. Products of matrices follow
+`torch.set_float32_matmul_precision`. All work under `torch.compile`, `torch.export` and
+`torch.func`.
 """
 
 from mnistmp.losses.regularizers import decorrelation, double_soft_orthogonality, spectral_decoupling

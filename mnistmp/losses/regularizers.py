@@ -12,6 +12,11 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+def check_batch(samples: torch.Tensor) -> None:
+    if not len(samples):
+        raise ValueError(f"the batch {tuple(samples.shape)} is empty; a loss needs one sample at least.")
+
+
 def double_soft_orthogonality(weight: torch.Tensor, norm: str = "squared") -> torch.Tensor:
     """Double soft orthogonality of a convolution's filters (Bansal et al. 2018, DSO).
 
@@ -59,12 +64,13 @@ def decorrelation(features: torch.Tensor, layout: str = "positions", reduction: 
         Scalar >= 0. The covariance is the biased one (divided by the number of rows).
 
     Raises:
-        ValueError: another shape, an unknown layout or reduction.
+        ValueError: another shape, an empty batch, an unknown layout or reduction.
     """
     check_choice("layout", layout, ("positions", "pooled", "flat"))
     check_choice("reduction", reduction, ("sum", "mean"))
     if features.ndim not in (2, 4):
         raise ValueError(f"features {tuple(features.shape)} do not fit; expected (N, C, H, W) or (N, D).")
+    check_batch(features)
     rows = at_least_float32(features)
     if rows.ndim == 4 and layout == "positions":
         rows = rows.permute(0, 2, 3, 1).flatten(0, 2)
@@ -100,9 +106,10 @@ def spectral_decoupling(
         Scalar >= 0.
 
     Raises:
-        ValueError: an unknown reduction, or labels that are missing.
+        ValueError: an empty batch, an unknown reduction, or labels that are missing.
     """
     check_choice("reduction", reduction, ("mean", "sum", "half-mean", "true-logit"))
+    check_batch(logits)
     squares = at_least_float32(logits).square()
     if reduction == "sum":
         return squares.sum(1).mean()

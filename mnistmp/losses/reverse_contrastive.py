@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mnistmp.errors import check_choice
-from mnistmp.losses.regularizers import at_least_float32
+from mnistmp.errors import InputError, check_choice
+from mnistmp.losses.regularizers import at_least_float32, check_batch
 
 Scaling = Literal["coordinate", "channel", "batch", "sample"]
 Positive = Literal[
@@ -83,7 +85,7 @@ def reverse_contrastive_loss(
         anchor alone in its class counts in N and contributes 0; so does a constant coordinate.
 
     Raises:
-        ValueError: shapes that do not fit, a negative or NaN margin or epsilon, an unknown name, or a
+        ValueError: shapes that do not fit, an empty batch, a negative or NaN margin or epsilon, an unknown name, or a
             condition per map or coordinate without one positive and one negative to compare.
     """
     _check_variant(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon)
@@ -91,6 +93,7 @@ def reverse_contrastive_loss(
         raise ValueError(
             f"features {tuple(features.shape)} and labels {tuple(labels.shape)} do not fit; expected (N, ...) and (N,)."
         )
+    check_batch(features)
     # Distances and extrema do not depend on the order of the coordinates: take the order in
     # which channels-last features lie in memory, (N, k, k, C), and nothing is copied.
     features = at_least_float32(features).movedim(1, -1)
@@ -197,9 +200,9 @@ def _choose(distances, candidates, choice="closest", generator=None):
     if choice == "farthest":
         keys = -distances
     elif choice == "random":
-        keys = torch.rand(distances.shape, generator=generator, device=distances.device)
+        keys = torch.rand(distances.shape, generator=generator, dtype=torch.float32, device=distances.device)
     elif choice == "subset":
-        draw = torch.rand(distances.shape, generator=generator, device=distances.device)
+        draw = torch.rand(distances.shape, generator=generator, dtype=torch.float32, device=distances.device)
         candidates = candidates & (draw < 0.5)
     elif choice == "second":
         closest = keys.masked_fill(~candidates, math.inf).argmin(1, keepdim=True)
@@ -214,13 +217,12 @@ def _choose(distances, candidates, choice="closest", generator=None):
 
 def pairwise_l1(points: torch.Tensor) -> torch.Tensor:
     """L1 distances (N, N) between the rows of (N, D)."""
-    if points.device.type != "cpu" or len(points) < 2:
+    if points.device.type != "cpu" or len(points) < 2 or transformed():
         return torch.cdist(points, points, p=1)
     # On a CPU cdist(p=1) loops over single numbers; pdist is vectorised and computes half:
     # 1.2 against 17 ms for 128 points of 2048 coordinates.
-    row, column = torch.triu_indices(len(points), len(points), 1)
-    distances = points.new_zeros(len(points), len(points))
-    distances[row, column] = F.pdist(points, p=1)
+    pairs = tuple(torch.triu_indices(len(points), len(points), 1, device=points.device))
+    distances = points.new_zeros(len(points), len(points)).index_put(pairs, F.pdist(points, p=1))
     return distances + distances.T
 
 
@@ -230,11 +232,14 @@ class ReverseContrastiveLoss(nn.Module):
     Example: `loss = cross_entropy + alpha * ReverseContrastiveLoss(margin=0.9)(features, labels)`.
 
     Raises:
-        ValueError: a negative or NaN margin, an unknown name.
+        ValueError: a negative or NaN margin, an unknown name or option.
     """
 
     def __init__(self, margin: float = math.inf, scaling: Scaling = "coordinate", **variant: str | float):
         super().__init__()
+        options = [*inspect.signature(_check_variant).parameters]
+        for name in variant.keys() - options:
+            raise InputError(f"There is no option {name!r}; the options are {', '.join(options)}.")
         _check_variant(margin, scaling, **variant)
         self.margin, self.scaling, self.variant = margin, scaling, variant
 
@@ -250,7 +255,16 @@ def _extrema(features, scaling):
     """Minimum and maximum, broadcastable to channels-last features. Ties share the gradient evenly."""
     every = tuple(range(features.ndim))
     axes = {"coordinate": every[:1], "channel": every[:-1], "batch": every, "sample": every[1:]}[scaling]
+    if transformed():
+        return features.amin(axes, keepdim=True), features.amax(axes, keepdim=True)
     return _Extremum.apply(features, torch.amin, axes), _Extremum.apply(features, torch.amax, axes)
+
+
+def transformed() -> bool:
+    """Whether PyTorch traces or transforms what is running, where only its own operators are understood."""
+    return (
+        torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.maybe_current_level() is not None
+    )
 
 
 class _Extremum(torch.autograd.Function):
@@ -278,10 +292,10 @@ def _check_variant(
     margin, scaling, positive="closest", negative="closest", distance="sum", extrema_gradient="kept",
     detach="after-scaling", mining="scaled", condition="anchor", epsilon=0.0,
 ):  # fmt: skip
-    if not margin >= 0:
-        raise ValueError(f"margin is {margin}; it must be 0 or more, or infinity.")
-    if not 0 <= epsilon < math.inf:
-        raise ValueError(f"epsilon is {epsilon}; it must be 0 or more.")
+    if not isinstance(margin, Real) or not margin >= 0:
+        raise ValueError(f"margin is {margin!r}; it must be a number, 0 or more, or infinity.")
+    if not isinstance(epsilon, Real) or not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon is {epsilon!r}; it must be a finite number, 0 or more.")
     check_choice("scaling", scaling, get_args(Scaling))
     check_choice("positive", positive, get_args(Positive))
     check_choice("negative", negative, get_args(Negative))

@@ -59,7 +59,7 @@ class Method(nn.Module):
 
     def random(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """Uniform numbers in [0, 1) from the method's own generator, float32, on `like`'s device."""
-        return torch.rand(*shape, generator=self.generator, device=like.device)
+        return torch.rand(*shape, generator=self.generator, dtype=torch.float32, device=like.device)
 
 
 def register(name: str):

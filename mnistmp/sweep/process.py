@@ -114,7 +114,8 @@ def _remove(folder: Path) -> None:
 
 def _process(unit: Unit, folder: Path, sweep: str, variables: Mapping[str, str]) -> int:
     unit.write(folder, Path(variables["MNISTMP_RESULTS"]))
-    inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # it would hide figures
+    # MPLBACKEND would hide figures, and NUMBA_OPT or the like of a worker's shell compile other code than elsewhere.
+    inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND" and not _numba(name)}
     with open(folder / "log.txt", "wb") as log:
         with _lock:
             if sweep in _stopped:
@@ -167,7 +168,7 @@ def environment(precision: str | None = None) -> dict[str, str]:
         **({"MNISTMP_DATA": str(data.data_root())} if os.environ.get("MNISTMP_DATA") else {}),
         # As here also where a worker's shell says otherwise: one sweep takes one path.
         "MNISTMP_KERNELS": os.environ.get("MNISTMP_KERNELS") or "on",
-        "NUMBA_DISABLE_JIT": os.environ.get("NUMBA_DISABLE_JIT") or "0",
+        **{name: value for name, value in os.environ.items() if _numba(name)},
         "MNISTMP_RESULTS": str(paths.results()),
         "MNISTMP_FIGURES": str(paths.figures()),
         **({"MNISTMP_PRECISION": precision} if precision else {}),
@@ -177,6 +178,10 @@ def environment(precision: str | None = None) -> dict[str, str]:
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel python3 of this Python, not one that the user has elsewhere
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no warning of the debugger in every log
     }
+
+
+def _numba(name: str) -> bool:
+    return name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"  # which each machine has of its own
 
 
 def worker_environment() -> dict[str, str]:
