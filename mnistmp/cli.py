@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
+    if getattr(args, "methods", None):
+        os.environ["MNISTMP_METHODS"] = args.methods
     if getattr(args, "results", None):
         os.environ["MNISTMP_RESULTS"] = args.results
     try:
@@ -67,6 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--preset": {"default": "digits", "metavar": "NAME", "help": "digits, quick or paper (default: %(default)s)"},
     "--results": {"type": _named, "metavar": "FOLDER", "help": "instead of results/ or MNISTMP_RESULTS"},
     "--rows": {"default": "all", "metavar": "ID,ID", "help": "rows of Table 2, by their ids (default: all)"},
+    "--methods": {"type": _named, "metavar": "FILE", "help": "with methods and rows of your own; see new-method"},
     "--seeds": {"metavar": "0-9", "help": "such as 0-9, 3 or 0,2,5 (default: the preset's; of calibrate 0,1)"},
     "--seed": {"metavar": "K", "help": "of the runs (default: the preset's first)"},
     "--precision": {"type": _named, "metavar": "NAME", "help": "float32 or bfloat16 (default: the preset's)"},
@@ -99,6 +102,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--to": {"required": True, "type": _named, "metavar": "FOLDER", "help": "a new or an empty folder"},
     "--format": {"default": "npz", "metavar": "NAME", "help": "npz (default), torch or parquet"},
     "--train": {"metavar": "NAME", "help": "also train: irm's published experiment, or methods on a variant in 28x28"},
+    "name": {"metavar": "NAME", "help": "such as my-idea"},
     "names": {"nargs": "*", "metavar": "NAME", "help": "such as 08 or 08_rcl_margin_sweep (default: all)"},
 }
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mnistmp import own
 from mnistmp.errors import InputError
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec
 
 __all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "TABLE2",
-           "parse_seeds", "plan", "preset", "row", "spec_for", "trainings"]  # fmt: skip
+           "all_rows", "own_row", "parse_seeds", "plan", "preset", "row", "spec_for", "trainings"]  # fmt: skip
 
 _MOST_SEEDS = 100_000
 SELECTIONS = ("best-validation", "early-stop")
@@ -31,7 +32,7 @@ class Row:
         selection: which epoch counts, "best-validation" or "early-stop", see `selection.py`.
         method, options: what is trained, see `methods`.
         colors: what training and validation digits wear: "class" colours or "test" colour.
-        notebook: the notebook that trains and shows it.
+        notebook: the notebook that trains and shows it; "" for a row from a file of one's own.
         paper: validation mean, its standard deviation, test mean, its standard deviation,
             in percent over 10 runs; None for rows the paper does not have.
     """
@@ -157,16 +158,40 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+def own_row(id: str, label: str, method: str | None = None, options: Mapping[str, Any] | None = None) -> Row:
+    """A row for `ROWS` of a file of one's own, see `own`; its label says that it is not the paper's."""
+    return Row(id, f"{label} (not in the paper)", id, "best-validation", method or id, "", options or {})
+
+
+def all_rows() -> tuple[Row, ...]:
+    """The rows of Table 2, and those of the files that MNISTMP_METHODS names.
+
+    Raises:
+        InputError: a file that fails, names no rows, or rows that cannot be.
+    """
+    known = {row.id: row for row in TABLE2}
+    for module in own.modules():
+        added = getattr(module, "ROWS", None)
+        if not added or not all(isinstance(row, Row) for row in added):
+            raise InputError(f"{module.__file__} names no rows; end it with ROWS = [own_row(...)].")
+        for row in added:
+            if row.id in known:
+                raise InputError(f"{module.__file__}: there is a row {row.id!r} already; choose another id.")
+            RunSpec(row=row.id, method=row.method, options=dict(row.options))  # or says what is wrong with it
+            known[row.id] = row
+    return tuple(known.values())
+
+
 def row(id: str) -> Row:
-    """The row of Table 2 of that id. Raises InputError with the valid ids."""
-    for candidate in TABLE2:
+    """The row of that id, of Table 2 or one's own. Raises InputError with the valid ids."""
+    for candidate in all_rows():
         if candidate.id == id:
             return candidate
-    raise InputError(f"There is no row {id!r}; choose from {', '.join(r.id for r in TABLE2)}.")
+    raise InputError(f"There is no row {id!r}; choose from {', '.join(r.id for r in all_rows())}.")
 
 
 def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> list[Row]:
-    """The distinct trainings behind rows, in Table 2's order: 15 for all 18.
+    """The distinct trainings behind rows, in the table's order: 15 for Table 2's 18.
 
     Args:
         rows: "all", or ids as a list or separated by commas.
@@ -176,12 +201,12 @@ def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> lis
         InputError: an unknown row.
     """
     if rows == "all":
-        chosen = list(TABLE2)
+        chosen = list(all_rows())
     else:
         ids = [part.strip() for part in rows.split(",")] if isinstance(rows, str) else list(rows)
         chosen = [row(id) for id in ids]
     wanted = {r.training for r in chosen}
-    return [r for r in TABLE2 if r.id == r.training and r.id in wanted and notebook in (None, r.notebook)]
+    return [r for r in all_rows() if r.id == r.training and r.id in wanted and notebook in (None, r.notebook)]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

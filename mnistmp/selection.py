@@ -1,4 +1,4 @@
-"""Which epoch of a finished run counts."""
+"""Which epoch of a run counts, such as the early-stopping rule's; training always runs all epochs."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ VERBS: dict[
     str, tuple[str, tuple[str, ...], Callable[[argparse.Namespace], int]]
 ] = {}  # name -> help, options, function
 
-RUNS = ("--preset", "--results", "--rows", "--seeds", "--precision")
+RUNS = ("--preset", "--results", "--methods", "--rows", "--seeds", "--precision")
 WORK = (*RUNS, "--jobs", "--shard", "--executor", "--scheduler", "--dry-run")
-STUDY = ("--preset", "--results", "--seeds", "--precision", "--jobs", "--dry-run")
+STUDY = ("--preset", "--results", "--methods", "--seeds", "--precision", "--jobs", "--dry-run")
 
 
 def verb(help: str, *options: str) -> Callable[[Callable[[argparse.Namespace], int]], Callable]:
@@ -105,7 +105,7 @@ def status(args: argparse.Namespace) -> int:
     return 1 if status.attrs["problems"] else 0
 
 
-@verb("print Table 2 from the records and write its files", "--preset", "--results", "--readme")
+@verb("print Table 2 from the records and write its files", "--preset", "--results", "--methods", "--readme")
 def table(args: argparse.Namespace) -> int:
     from mnistmp import paper, paths
     from mnistmp.errors import InputError
@@ -312,6 +312,17 @@ def data(args: argparse.Namespace) -> int:
     return 0
 
 
+@verb("write a commented starting file for a method of your own", "name")
+def new_method(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from mnistmp import own
+
+    path = own.write_template(args.name, Path.cwd())
+    print(f"{path.name} is written; mnistmp reproduce --methods {path.name} --rows standard,{args.name} trains it.")
+    return 0
+
+
 # ---- what verbs share ----
 
 
@@ -374,6 +385,11 @@ def _table(preset: str) -> dict[str, str]:
     ):
         if files:
             print(f"{what:11} {', '.join(map(paths.shown, files))}")
+    for row in paper.all_rows():
+        if not row.notebook and row.id in set(found["row"]):
+            from mnistmp import figures
+
+            figures.save(figures.training_curves(records.history(preset), [row.id]), f"curves-{row.id}", preset)
     conclusions = ablation.conclusions(interpretations)
     pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
     return {"findings": findings.findings(lines, comparisons), **pages} if preset == "paper" else pages

@@ -6,8 +6,9 @@ from pathlib import Path
 import mnistmp
 
 PACKAGE = Path(mnistmp.__file__).parent
-ROOMS = ["errors", "paths", "files", "data", "losses", "network", "fast", "methods", "spec", "selection", "records",
-         "engine", "paper", "results", "figures", "latent", "sweep", "site", "doctor", "verbs", "cli"]  # fmt: skip
+ROOMS = ["errors", "paths", "files", "own", "data", "losses", "network", "fast", "methods", "spec", "selection",
+         "records", "engine", "paper", "results", "figures", "latent", "sweep", "site", "doctor", "verbs",
+         "cli"]  # fmt: skip
 SCHEMA = {"record", "provenance"}  # what a fit returns: all of `records` that `engine` knows
 
 

@@ -19,16 +19,17 @@ from mnistmp.engine.device import fastest_precision, fixed_settings, native_bflo
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
+from mnistmp.errors import InputError
 from mnistmp.fast.layers import accelerate
 from mnistmp.methods import Method
-from mnistmp.network import LeNet, initialize
+from mnistmp.network import initialize
 from mnistmp.records.provenance import environment
 from mnistmp.records.record import RunRecord
 from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 
 __all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected",
-           "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "train_epoch"]  # fmt: skip
+           "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "train_epoch", "try_out"]  # fmt: skip
 
 OnEpoch = Callable[[int, Method, dict[str, Any]], None]
 
@@ -197,12 +198,39 @@ def build(spec: RunSpec, device: torch.device, precision: str | None = None) -> 
     """The untrained method of a spec, on the device. Weights are drawn on the CPU: equal on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(spec.seed, "initialization"))  # a GPU's stays as it is
-        method = methods.get(spec.method)(LeNet(image_size=spec.image_size), **spec.options)
+        cls = methods.get(spec.method)
+        method = cls(cls.network(image_size=spec.image_size), **spec.options)
         initialize(method, spec.initialization)
     dtype = torch.bfloat16 if (precision or spec.precision) == "bfloat16" else torch.float32
     method = method.to(device=device, dtype=dtype, memory_format=torch.channels_last)
     method.generator = generator(spec.seed, "noise", device)
     return accelerate(method)
+
+
+def try_out(spec: RunSpec) -> None:
+    """One loss and its gradient on random images, so that a method's mistakes show before any training.
+
+    Raises:
+        InputError: what fails, in one sentence.
+    """
+    labels = torch.arange(20) % 10
+    images = torch.rand(20, 3, spec.image_size, spec.image_size, generator=generator(0, "noise"))
+    try:
+        method = build(spec, torch.device("cpu"))
+        images = images.to(next(method.parameters()).dtype, memory_format=torch.channels_last)
+        loss, terms = method.loss(images, labels)
+        loss.backward()
+        shape = tuple(method(images).shape)
+        if shape != (20, 10):
+            raise ValueError(f"logits of 20 images have the shape {shape} instead of (20, 10)")
+        if not all(map(math.isfinite, (loss.detach(), *(term.detach() for term in terms.values())))):
+            raise ValueError(f"the loss is {loss.item():g}")
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"Method {spec.method!r} of row {spec.row} fails on random images ({type(error).__name__}: {said}); "
+            "repair it."
+        ) from error
 
 
 @fixed_settings()

@@ -23,7 +23,7 @@ def accelerate(method: nn.Module) -> nn.Module:
     on_cpu = weight.device.type == "cpu" and kernels.in_use() != "off"
     bfloat16 = on_cpu and weight.dtype == torch.bfloat16
     compiled = on_cpu and kernels.in_use() == "numba" and weight.dtype in (torch.bfloat16, torch.float32)
-    of_classifier = set(method.classifier.modules())  # their input is known to have two dimensions
+    of_classifier = set(method.classifier.modules())  # their input has two dimensions, as a rule
     for layer in method.modules():
         plain = layer.__class__ = PLAIN.get(type(layer), type(layer))
         if plain is PoolReLU and compiled:
@@ -80,6 +80,8 @@ class LinearTransposed(nn.Linear):
     """The product the other way round: oneDNN need not rearrange weights that are the left factor: 1 of 48 ms."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if rows.ndim != 2:  # in a network of one's own
+            return super().forward(rows)
         return torch.addmm(self.bias[:, None], self.weight, rows.t()).t()
 
 

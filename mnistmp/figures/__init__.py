@@ -3,6 +3,10 @@
 Every function returns a `Figure` that pyplot does not know: it shows once, as the last
 expression of a notebook cell, and `save` writes it as PNG and PDF, byte for byte the same
 every time.
+
+To add one: a function of tensors or DataFrames, decorated with `style.styled`, that draws on `style.new(height, alt)`;
+import it here, and give the tests an example. images.py has grids of images, pictures.py what a method does to a
+batch or over a run, plots.py plain lines and histograms.
 """
 
 from mnistmp.figures.confusion import confusion

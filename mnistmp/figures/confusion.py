@@ -31,7 +31,7 @@ def confusion(groups: Mapping[str, tuple[Any, Any]]) -> style.Figure:
         axes.imshow(shares, cmap="Greys", vmin=0, vmax=100)
         axes.grid(False)
         axes.set_title(f"{title}\nright: {np.mean(predicted == labels):.1%}")
-        axes.set(xlabel="taken for", xticks=range(10), yticks=range(10))
+        axes.set(xlabel="predicted class", xticks=range(10), yticks=range(10))
         axes.tick_params(length=0)
         for (true, taken), share in np.ndenumerate(shares):
             if share >= 0.5:  # what rounds to 0 stays empty

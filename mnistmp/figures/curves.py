@@ -125,18 +125,18 @@ def _legend(figure, used, counts, diverged):
 
 
 def _trainings(history, rows):
-    order = [row.id for row in paper.TABLE2 if row.id == row.training]
+    order = [row.id for row in paper.all_rows() if row.id == row.training]
     if rows is None:
         present = list(history["row"].unique())
         return [row for row in order if row in present] + [row for row in present if row not in order]
-    read = {row.id: row.training for row in paper.TABLE2}
+    read = {row.id: row.training for row in paper.all_rows()}
     return list(dict.fromkeys(read.get(row, row) for row in rows))
 
 
 def _rules(row):
-    return [known.selection for known in paper.TABLE2 if known.training == row] or ["best-validation"]
+    return [known.selection for known in paper.all_rows() if known.training == row] or ["best-validation"]
 
 
 def _label(row):
-    label = next((known.label for known in paper.TABLE2 if known.id == row), row)
+    label = next((known.label for known in paper.all_rows() if known.id == row), row)
     return label.replace("Standard Training Procedure", "Standard training")

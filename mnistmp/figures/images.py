@@ -21,7 +21,7 @@ def samples(
     Column j shows class j modulo 10: with 20 columns every class is shown by its first two digits.
 
     Args:
-        train_images, test_images: coloured, as for `image_grid`.
+        train_images, test_images: coloured, (N, 3, H, W) float in [-1, 1], or (N, H, W, 3) uint8; see `rgb`.
         train_labels, test_labels: (N,) integers 0 to 9.
 
     Raises:

@@ -1,4 +1,7 @@
-"""The common look of the figures, how they show in a notebook, and how they are saved."""
+"""The common look of the figures, how they show in a notebook, and how they are saved.
+
+These are the colours of plots; those of the digits are in data/palette.py.
+"""
 
 from __future__ import annotations
 

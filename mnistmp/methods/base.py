@@ -11,6 +11,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from torch import nn
 
+from mnistmp import own
 from mnistmp.errors import InputError, sentence
 from mnistmp.network import LeNet
 
@@ -31,12 +32,14 @@ class Method(nn.Module):
     Attributes:
         added_options: options that the method got after its first runs were recorded, with the default that computes
             what was computed before; see `RunSpec.to_json`.
+        network: called with `image_size`, gives the module whose features and classifier are trained.
         features, classifier: the parts of `network`, see `LeNet`.
         generator: source of the method's own randomness, on the training device;
             None means torch's global one.
     """
 
     added_options: ClassVar[dict[str, Any]] = {}
+    network: ClassVar[type[nn.Module]] = LeNet
 
     def __init__(self, network: LeNet):
         super().__init__()
@@ -88,6 +91,8 @@ def register(name: str):
 
 def get(name: str) -> type[Method]:
     """The class registered as `name`; InputError with the valid names otherwise."""
+    if name not in METHODS:
+        own.modules()  # which may register it
     if name not in METHODS:
         raise InputError(f"There is no method {name!r}; choose one of {', '.join(METHODS)}.")
     return METHODS[name]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from mnistmp import paths
+from mnistmp import own, paths
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mnistmp")
 
@@ -57,13 +57,15 @@ def device_name(device: str | torch.device) -> str:
 
 @lru_cache(maxsize=1)  # of the code as it was when first asked: what is imported does not change later
 def code_version() -> str:
-    """12 hexadecimal digits over the package's source files that decide a result, line ends normalised."""
+    """12 hexadecimal digits over the source files that decide a result, `own.files` too, line ends normalised."""
     package = Path(__file__).resolve().parent.parent
     files = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py")}
     digest = hashlib.sha256()
     for name in sorted(name for name in files if name.partition("/")[0].removesuffix(".py") in _DECIDING):
         content = files[name].read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{name} {len(content)}\n".encode() + content)
+    for path in filter(Path.is_file, own.files()):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:12]
 
 

@@ -14,7 +14,9 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 from mnistmp.errors import RecordError, sentence
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec, content_key
 
-FORMAT = 1  # of the JSON; raised when its fields change
+# Of the JSON. To be raised when a field is added, goes or changes its meaning, since older code must not read it; not
+# for a new option of a method. A change of what a spec computes raises `spec.PROTOCOL_VERSION` instead.
+FORMAT = 1
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 

@@ -68,14 +68,14 @@ def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
     runs = dict(list(found.groupby("row")))
     comparable = (found["dataset"] == "mnist").all()
     lines = []
-    for row in paper.TABLE2:
+    for row in paper.all_rows():
         variants = _variants(row, runs)
         if not variants:
             continue
         own = runs.get(row.training, found[:0])
         shared = own["seed"].isin(set().union(*(group["seed"] for group in variants.values())))
         published = accuracy.paper_summary(row.paper)
-        if comparable:
+        if comparable and row.paper:
             lines.append((row.id, PAPER, *published[:5], *Difference(), *Difference(), "", 0))
         for name, group in ({DEFAULT: own[shared]} | variants).items():
             ours = accuracy.summary(group[group["seed"].isin(own["seed"])], row.selection)

@@ -24,12 +24,12 @@ COLUMNS = ("id", "label", "interpretation", "n", "val_mean", "val_std", "test_me
            "val_verdict", "diverged", "unreached", "epochs")  # fmt: skip
 
 
-def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
+def table2(records: pd.DataFrame, rows: Sequence[Row] | None = None) -> pd.DataFrame:
     """Mean and standard deviation over seeds of every row, beside the paper's numbers.
 
     Args:
         records: as of `records.load`; rows of the table without records get n = 0.
-        rows: the table's rows, from top to bottom; TABLE2 + (my_row,) adds one.
+        rows: the table's rows, from top to bottom; None for `paper.all_rows()`.
 
     Returns:
         DataFrame with `COLUMNS`, accuracies in percent; n, `diverged`, `unreached` and our means and
@@ -42,6 +42,7 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
     Raises:
         InputError: runs that do not belong into one table or into one mean.
     """
+    rows = paper.all_rows() if rows is None else rows
     used = records[records["row"].isin({row.training for row in rows})]
     attrs = {name: _only(used, name) for name in ("dataset", "precision", "protocol")}
     table = pd.DataFrame([_line(row, used, attrs["dataset"] == "mnist") for row in rows], columns=list(COLUMNS))
@@ -49,15 +50,16 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
     return table
 
 
-def side_by_side(preset: str, rows: Sequence[Row] = TABLE2) -> pd.DataFrame:
+def side_by_side(preset: str, rows: Sequence[Row] | None = None) -> pd.DataFrame:
     """`table2` of a preset's records, each row followed by itself as `interpretations.closest` has it, where recorded.
 
     Args:
-        rows: of Table 2.
+        rows: as for `table2`.
 
     Raises:
         InputError: as for `records.load` and `table2`.
     """
+    rows = paper.all_rows() if rows is None else rows
     others = {row.id: other for row in rows if (other := closest(row))}
     found = records.load(preset)
     if preset == "paper":

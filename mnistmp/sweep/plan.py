@@ -67,7 +67,8 @@ def train_units(
 ) -> list[Unit]:
     """Units that train these runs: some rows of one notebook at some seeds, low seeds and long units first.
 
-    With a notebook a unit holds exactly rows x seeds, since these two names are all that it is told.
+    With a notebook a unit holds exactly rows x seeds, since these two names are all that it is told. Rows of one's own
+    have none.
 
     Args:
         jobs: units at a time.
@@ -82,10 +83,14 @@ def train_units(
     for spec in specs:
         name = "" if folder is None else FIGURE3 if spec in figure3 else paper.row(spec.row).notebook
         by_notebook.setdefault(name, []).append(spec)
-    absent = [name for name in sorted(by_notebook) if folder and not (folder / f"{name}.ipynb").is_file()]
+    absent = [name for name in sorted(by_notebook) if name and not (folder / f"{name}.ipynb").is_file()]
     if absent:
         raise InputError(f"{folder / absent[0]}.ipynb is missing; restore it, or train without notebooks: mnistmp run.")
-    units = [_unit(name, block, preset, folder) for name, some in by_notebook.items() for block in _blocks(some, size)]
+    units = [
+        _unit(name, block, preset, folder if name else None)
+        for name, some in by_notebook.items()
+        for block in _blocks(some, size)
+    ]
     return sorted(units, key=lambda unit: (FIGURE3 not in unit.notebook, unit.specs[0].seed, -len(unit.specs)))
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnistmp import data, paths
+from mnistmp import data, own, paths
 from mnistmp.sweep.unit import DONE, NOT_STARTED, SAYS, Unit, cell_timeout
 
 STARTS = 3  # a kernel that does not come up is tried this often
@@ -166,6 +166,7 @@ def environment(precision: str | None = None) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if name.startswith("MNISTMP_")},  # for another machine
         **worker_environment(),
         **({"MNISTMP_DATA": str(data.data_root())} if os.environ.get("MNISTMP_DATA") else {}),
+        **({"MNISTMP_METHODS": os.pathsep.join(map(str, own.files()))} if own.files() else {}),
         # As here also where a worker's shell says otherwise: one sweep takes one path.
         "MNISTMP_KERNELS": os.environ.get("MNISTMP_KERNELS") or "on",
         **{name: value for name, value in os.environ.items() if _numba(name)},
