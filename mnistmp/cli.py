@@ -107,7 +107,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-SHOWS = ("status", "table", "figures", "report")  # they train nothing: the paper's records are there to be shown
+SHOWS = ("status", "table", "figures", "report", "export")  # train nothing: the paper's are meant
 
 
 class _Parser(argparse.ArgumentParser):

@@ -110,7 +110,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, monkeypatch, capsys):
         (["--to", str(tmp_path / "new"), "--variant", "up"], "variant is 'up'; choose one of"),
         (["--to", "/proc/new"], "cannot be written"),
     ):
-        assert cli.main(["export", *arguments]) == 2
+        assert cli.main(["export", "--preset", "digits", *arguments]) == 2
         said = capsys.readouterr().err
         assert sentence in said and said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "full"]
@@ -128,6 +128,6 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command(tmp_path, capsys):
-    assert cli.main(["export", "--variant", "irm", "--to", str(tmp_path / "irm")]) == 0
+    assert cli.main(["export", "--variant", "irm", "--preset", "digits", "--to", str(tmp_path / "irm")]) == 0
     assert np.load(tmp_path / "irm/grey.npz")["images"].shape == (239, 14, 14, 3)
     assert "SHA256SUMS" in capsys.readouterr().out

@@ -20,7 +20,10 @@ from mnistmp.errors import InputError, check_choice
 from mnistmp.files import write_atomically
 
 FORMATS = ("npz", "torch", "parquet")
-LICENSE = "https://creativecommons.org/licenses/by-sa/3.0/"  # MNIST's; scikit-learn's digits are CC BY 4.0
+LICENSES = {  # of the digits: the name that data cards use, and the address
+    "mnist": ("cc-by-sa-3.0", "https://creativecommons.org/licenses/by-sa/3.0/"),
+    "digits": ("cc-by-4.0", "https://creativecommons.org/licenses/by/4.0/"),
+}
 FIELDS = {
     "images": "RGB images, 0 to 255; background black unless the variant paints it",
     "labels": "class from 0, as the variant defines it, with its label noise; -1 for digits of no class",
@@ -155,7 +158,8 @@ def _card(variant: Variant, splits: dict[str, ColoredMNIST], sums: dict[str, str
     rows = [f"| {name} | {len(split):,} | {variant.splits[name].source} |" for name, split in splits.items()]
     fields = [f"* **{name}**: {text}." for name, text in FIELDS.items()]
     return "\n".join([
-        "---", f"pretty_name: {variant.name}", "license: cc-by-sa-3.0", "task_categories: [image-classification]",
+        "---", f"pretty_name: {variant.name}", f"license: {LICENSES[dataset][0]}",
+        "task_categories: [image-classification]",
         "---", "", f"# {variant.name}", "", variant.about, "", f"Digits: {digits}. Made by mnistmp's `export`.", "",
         "| split | images | from the digits' file |", "|---|---:|---|", *rows, "", *fields, "",
         "**Intended use**: to measure whether a classifier learns shape where colour is the easier clue. "
@@ -184,7 +188,7 @@ def _croissant(variant, splits, sums, written, kind, dataset) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": variant.name, "description": variant.about, "license": LICENSE, "version": "1.0.0",
+        "name": variant.name, "description": variant.about, "license": LICENSES[dataset][1], "version": "1.0.0",
         "url": "https://arxiv.org/abs/2106.07916", "datePublished": "2026-11-26",
         "citeAs": "Duboudin et al., Encouraging Intra-Class Diversity Through a Reverse Contrastive Loss for "
                   "Single-Source Domain Generalization, ICCVW 2021",
