@@ -72,15 +72,17 @@ notebooks: setup ## run the committed notebooks again and clean their outputs
 
 # A backend named in the environment would make the notebooks' inline figures vanish without an error.
 # Figures go to a folder of their own: a test changes none that are committed. So does IPython's profile, where a
-# user's would change outputs. The notebooks are tried also where a test failed. One thread, as a sweep's units have:
+# user's would change outputs. One thread each, as a sweep's units have:
 # several that share a core with other work wait for each other.
 # Faults that need whole sweeps take minutes: `make test-faults`.
-test: setup ## the tests, then the notebooks against their committed outputs
-	@own=$$(mktemp -d) && trap 'rm -rf "$$own"' EXIT && trap 'exit 130' INT || exit; tests=0; notebooks=0; \
-	    export OMP_NUM_THREADS=1; $(PY) -m pytest -m 'not (faults and slow)' $(ARGS) || tests=$$?; \
-	    unset MPLBACKEND; MNISTMP_FIGURES=$$own/figures IPYTHONDIR=$$own/ipython \
+test: setup ## the tests, and the notebooks against their committed outputs, side by side
+	@own=$$(mktemp -d) && trap 'rm -rf "$$own"' EXIT || exit; unset MPLBACKEND; export OMP_NUM_THREADS=1; \
+	    MNISTMP_FIGURES=$$own/figures IPYTHONDIR=$$own/ipython \
 	        $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
-	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/ || notebooks=$$?; \
+	        --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/ >$$own/log 2>&1 & \
+	    child=$$!; trap 'kill $$child; exit 130' INT; tests=0; notebooks=0; \
+	    $(PY) -m pytest -m 'not (faults and slow)' $(ARGS) || tests=$$?; \
+	    wait $$child || notebooks=$$?; cat $$own/log; \
 	    echo "exit codes: $$tests of the tests, $$notebooks of the notebooks"; exit $$((tests || notebooks))
 
 test-faults: setup ## the tests that inject faults (killed sweeps, full disks, torn records), then a table of them
