@@ -17,6 +17,10 @@ class DataError(InputError):
     """The digits cannot be had: the file, and what to do."""
 
 
+class UnknownMethod(InputError):
+    """A method that is not there, perhaps one of the user's own whose file was not named."""
+
+
 class RecordError(InputError):
     """A record cannot be read, written or used."""
 

@@ -60,7 +60,7 @@ def _execute(path: Path) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())
         raise InputError(f"{path} fails ({type(error).__name__}: {said}); repair it.") from error
     return module

@@ -172,7 +172,7 @@ def all_rows() -> tuple[Row, ...]:
     known = {row.id: row for row in TABLE2}
     for module in own.modules():
         added = getattr(module, "ROWS", None)
-        if not added or not all(isinstance(row, Row) for row in added):
+        if not isinstance(added, (list, tuple)) or not added or not all(isinstance(row, Row) for row in added):
             raise InputError(f"{module.__file__} names no rows; end it with ROWS = [own_row(...)].")
         for row in added:
             if row.id in known:

@@ -316,8 +316,11 @@ def data(args: argparse.Namespace) -> int:
 def new_method(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from mnistmp import own
+    from mnistmp import methods, own, paper
+    from mnistmp.errors import InputError
 
+    if args.name in methods.METHODS or args.name in {row.id for row in paper.all_rows()}:
+        raise InputError(f"There is a method or row {args.name!r} already; choose another name.")
     path = own.write_template(args.name, Path.cwd())
     print(f"{path.name} is written; mnistmp reproduce --methods {path.name} --rows standard,{args.name} trains it.")
     return 0

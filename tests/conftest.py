@@ -1,9 +1,13 @@
 """The table that `make test-faults` ends with: what was tried, and what became of finished records."""
 
+import os
 import signal
 
 import pytest
 from fault_table import Ledger, Table
+
+# Before torch is imported: tests fork, and a process that is forked while several threads compute may wait for ever.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _TABLE = pytest.StashKey[Table]()
 

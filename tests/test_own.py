@@ -81,6 +81,16 @@ def test_own_rows_are_in_the_sweep_the_table_and_the_curves(place, monkeypatch):
     assert process.environment()["MNISTMP_METHODS"] == str(place / "mine.py")  # also from another folder
 
 
+def test_a_record_whose_file_is_not_named_is_left_out_and_stays(place, monkeypatch, capsys):
+    write(place, monkeypatch, ROWS.format("mine") + METHOD.format("mine", ""))
+    path = records.save(record(paper.spec_for("mine", 0, "digits", "float32")), "digits")
+    monkeypatch.setenv("MNISTMP_METHODS", "")
+    methods.base.METHODS.pop("mine")
+    with pytest.warns(UserWarning, match="seed-0.json is left out: There is no method 'mine'.*--methods"):
+        assert cli.main(["run", "--rows", "standard", "--seeds", "0", "--precision", "float32", "--dry-run"]) == 0
+    assert path.is_file()
+
+
 def test_a_process_of_its_own_knows_the_method(place, monkeypatch):
     write(place, monkeypatch, METHOD.format("mine", "") + ROWS.format("mine"))
     code = 'from mnistmp import RunSpec; print(RunSpec(row="x", method="mine").options)'
@@ -158,7 +168,11 @@ def test_what_fails_in_training_is_said_before_it(place, monkeypatch, capsys, te
     write(place, monkeypatch, text + ROWS.format("mine"))
     assert cli.main(["run", "--rows", "standard,mine", "--seeds", "0"]) == 2
     said = capsys.readouterr().err
-    assert any(word in said for word in words.split("|")) and said.endswith("; repair it.\n") and said.count("\n") == 1
+    assert (
+        any(word in said for word in words.split("|"))
+        and said.endswith("the network logits (N, 10).\n")
+        and said.count("\n") == 1
+    )
     assert not (place / "results").exists()
 
 
@@ -170,6 +184,11 @@ def test_a_starting_file_is_refused(place, name, words):
     with pytest.raises(InputError, match=words):
         own.write_template(name, place)
     assert (place / "my_idea.py").read_text() == "mine"
+
+
+def test_a_name_that_is_taken_is_refused(place, capsys):
+    assert cli.main(["new-method", "standard"]) == 2
+    assert "There is a method or row 'standard' already" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there(place, capsys):

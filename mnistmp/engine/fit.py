@@ -229,7 +229,7 @@ def try_out(spec: RunSpec) -> None:
         said = " ".join(str(error).split())[:200]
         raise InputError(
             f"Method {spec.method!r} of row {spec.row} fails on random images ({type(error).__name__}: {said}); "
-            "repair it."
+            "loss(images, labels) returns a scalar tensor and a dict of its terms, the network logits (N, 10)."
         ) from error
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import nn
 
 from mnistmp import own
-from mnistmp.errors import InputError, sentence
+from mnistmp.errors import InputError, UnknownMethod, sentence
 from mnistmp.network import LeNet
 
 METHODS: dict[str, type[Method]] = {}
@@ -94,7 +94,10 @@ def get(name: str) -> type[Method]:
     if name not in METHODS:
         own.modules()  # which may register it
     if name not in METHODS:
-        raise InputError(f"There is no method {name!r}; choose one of {', '.join(METHODS)}.")
+        raise UnknownMethod(
+            f"There is no method {name!r}; choose one of {', '.join(METHODS)}, or name a file of your own with "
+            "--methods or MNISTMP_METHODS."
+        )
     return METHODS[name]
 
 

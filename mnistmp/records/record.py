@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from mnistmp import methods
 from mnistmp.errors import RecordError, sentence
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec, content_key
 
@@ -105,6 +106,8 @@ class RunRecord:
             if found != ours:
                 raise RecordError(f"it is of {name} version {found!r:.20}, and this mnistmp reads version {ours}")
         fields, key = values.pop("spec", None), values.pop("key", None)
+        if isinstance(fields, dict) and isinstance(fields.get("method"), str):
+            methods.get(fields["method"])  # which may be the user's own
         try:
             spec = RunSpec.from_json(fields)
         except (ValueError, TypeError) as error:

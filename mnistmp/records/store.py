@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from mnistmp import paths
-from mnistmp.errors import RecordError
+from mnistmp.errors import RecordError, UnknownMethod
 from mnistmp.files import read_bounded, write_atomically
 from mnistmp.records.record import RunRecord
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec
@@ -237,6 +237,8 @@ def _all(preset: str) -> tuple[dict[Path, RunRecord], dict[Path, str]]:
                 if not _FILE.fullmatch(path.name) or path.parent == runs:
                     raise RecordError(f"{path} is not named like a record, runs/ROW/seed-K.json; move it away.")
                 found[path] = read(path)
+            except UnknownMethod as error:  # of a file that was not named: another command's, and whole
+                warnings.warn(f"{path} is left out: {error}", stacklevel=4)
             except RecordError as error:
                 problems[path] = str(error)
     except OSError as error:

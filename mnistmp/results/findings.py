@@ -44,9 +44,9 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame) -> str:
         ]
         lines.insert(
             2,
-            f"**Read otherwise, {sum(now)} of {len(rows)} rows are within {NEAR:g} points**, chosen "
-            f"[after seeing the paper's numbers](docs/rcl-search.md): {'; '.join(found)}. "
-            f"Not: {', '.join(left)}.",
+            f"**Interpreted otherwise, {sum(now)} of {len(rows)} rows are within {NEAR:g} points**, chosen "
+            f"after seeing the paper's numbers: {'; '.join(found)}. "
+            f"Still beyond: {', '.join(left)}.",
         )
     return "\n".join(f"- {line}" for line in lines)
 

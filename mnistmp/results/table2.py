@@ -107,7 +107,7 @@ def to_markdown(table: pd.DataFrame, preset: str) -> str:
             "difference [95 % CI]", "verdict")  # fmt: skip
     rows = [(line["label"].replace("|", "\\|"), *_cells(line)) for line in table.to_dict("records")]
     shown = markdown.table(head, "lrrrlrrrl", rows)
-    return "\n".join([f"**Table 2, preset {preset}**", "", *_explain(table, preset), "", shown, ""])
+    return "\n".join([f"**Table 2, preset {preset}**", "", *(f"- {s}" for s in _explain(table, preset)), "", shown, ""])
 
 
 def to_latex(table: pd.DataFrame, preset: str) -> str:
@@ -235,8 +235,9 @@ def conclusion(table: pd.DataFrame) -> list[str]:
     own, other = table[table["interpretation"] == ""], table[table["interpretation"] != ""]
     said = _counted(own)
     if said and len(other):
-        how = ("Lines →: the row above under the interpretation that comes closest to the paper's numbers, chosen "
-               "after seeing them, test accuracy included. With these in place of their rows:")  # fmt: skip
+        how = ("Lines →: the row above under another interpretation, one for all rows of a method, which comes closest "
+               "to the paper's numbers and was chosen after seeing them, test accuracy included. With these in place "
+               "of their rows:")  # fmt: skip
         said += [how, *_counted(nearest(table))]
     return said
 
