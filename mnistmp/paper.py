@@ -18,7 +18,6 @@ __all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "TABLE2",
            "all_rows", "own_row", "parse_seeds", "plan", "preset", "row", "spec_for", "trainings"]  # fmt: skip
 
 _MOST_SEEDS = 100_000
-SELECTIONS = ("best-validation", "early-stop")
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,11 @@ class Preset:
     precision: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> str:
+        """The digits of its runs, "mnist" or "digits"."""
+        return self.fields.get("dataset", "mnist")
 
 
 PRESETS: dict[str, Preset] = {

@@ -258,7 +258,7 @@ def audit(args: argparse.Namespace) -> int:
     from mnistmp.data import variants
     from mnistmp.results import audit
 
-    dataset = paper.preset(args.preset).fields.get("dataset", "mnist")
+    dataset = paper.preset(args.preset).dataset
     if args.train:
         return _train_variant(args, dataset)
     measured = audit.audit([variants.find(args.variant).name] if args.variant else tuple(variants.VARIANTS), dataset)
@@ -273,7 +273,7 @@ def export(args: argparse.Namespace) -> int:
     from mnistmp import paper, paths
     from mnistmp.data.export import export
 
-    dataset = paper.preset(args.preset).fields.get("dataset", "mnist")
+    dataset = paper.preset(args.preset).dataset
     written = export(args.variant, args.to, args.format, dataset=dataset)
     print(f"Files:      {', '.join(map(paths.shown, written))}")
     return 0
@@ -377,7 +377,7 @@ def _table(preset: str) -> dict[str, str]:
         others = [name for name in paper.PRESETS if (paths.results(name) / "runs").is_dir() and name != preset]
         instead = f", or choose --preset {' or '.join(others)}" if others else ""
         raise InputError(f"Preset {preset} has no records yet; run mnistmp reproduce --preset {preset}{instead}.")
-    lines, comparisons = table2.side_by_side(preset), claims.compare(found)
+    lines, comparisons = table2.side_by_side(preset, found=found), claims.compare(found)
     interpretations = ablation.table(preset, found)
     text = table2.to_markdown(lines, preset)
     print("\n" + _aligned(text))
@@ -388,11 +388,13 @@ def _table(preset: str) -> dict[str, str]:
     ):
         if files:
             print(f"{what:11} {', '.join(map(paths.shown, files))}")
-    for row in paper.all_rows():
-        if not row.notebook and row.id in set(found["row"]):
-            from mnistmp import figures
+    recorded = set(found["row"])
+    if own := [row.id for row in paper.all_rows() if not row.notebook and row.id in recorded]:
+        from mnistmp import figures
 
-            figures.save(figures.training_curves(records.history(preset), [row.id]), f"curves-{row.id}", preset)
+        history = records.history(preset)
+        for row in own:
+            figures.save(figures.training_curves(history, [row]), f"curves-{row}", preset)
     conclusions = ablation.conclusions(interpretations)
     pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
     return {"findings": findings.findings(lines, comparisons), **pages} if preset == "paper" else pages

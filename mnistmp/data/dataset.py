@@ -148,9 +148,7 @@ def _make(variant: Variant, name: str, digits: data.GreyDigits) -> tuple[np.ndar
     split = variant.splits[name]
     images, numbers = (getattr(digits, f"{split.source}_{what}").numpy() for what in ("images", "labels"))
     first, last = (round(share * len(numbers)) for share in split.part)
-    class_of = np.full(10, -1)
-    for number, group in enumerate(variant.classes):
-        class_of[list(group)] = number
+    class_of = np.array(variant.class_of())
     chosen = np.arange(first, last)
     chosen = chosen[(class_of[numbers[chosen]] < 0) == split.outside]
     # Labels belong to the digits: splits that show the same ones agree on them.

@@ -124,6 +124,11 @@ class Variant:
         for name, split in self.splits.items():
             self._check(name, split)
 
+    def class_of(self) -> tuple[int, ...]:
+        """The class of each digit, -1 for those of none."""
+        owner = {digit: number for number, group in enumerate(self.classes) for digit in group}
+        return tuple(owner.get(digit, -1) for digit in range(10))
+
     def _check(self, name: str, split: Split) -> None:
         where, (first, last) = f"of split {name!r}", split.part
         check_choice(f"source {where}", split.source, ("train", "test"))

@@ -49,10 +49,7 @@ def audit(names: Sequence[str] = tuple(VARIANTS), dataset: str = "mnist") -> pd.
 
 
 def _measured(one: ColoredMNIST) -> dict[str, float]:
-    truth = torch.full((10,), -1)
-    for number, group in enumerate(one.variant.classes):
-        truth[list(group)] = number
-    own, labels, worn = truth[one.digits], one.targets, one.color_index
+    own, labels, worn = torch.tensor(one.variant.class_of())[one.digits], one.targets, one.color_index
     return {
         "n": len(one),
         "environments": len(one.environments.unique()),

@@ -50,18 +50,19 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] | None = None) -> pd.DataF
     return table
 
 
-def side_by_side(preset: str, rows: Sequence[Row] | None = None) -> pd.DataFrame:
+def side_by_side(preset: str, rows: Sequence[Row] | None = None, found: pd.DataFrame | None = None) -> pd.DataFrame:
     """`table2` of a preset's records, each row followed by itself as `interpretations.closest` has it, where recorded.
 
     Args:
         rows: as for `table2`.
+        found: what `records.load` gave, where it has been read already.
 
     Raises:
         InputError: as for `records.load` and `table2`.
     """
     rows = paper.all_rows() if rows is None else rows
     others = {row.id: other for row in rows if (other := closest(row))}
-    found = records.load(preset)
+    found = records.load(preset) if found is None else found
     if preset == "paper":
         searched = records.load(SEARCH)
         found = pd.concat([found, searched[searched["row"].isin({other.training for other in others.values()})]])
