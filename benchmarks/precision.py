@@ -73,9 +73,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0-4", help="such as 0-4 (default)")
     parser.add_argument("--rows", default="standard,rcl-inf", help="rows of Table 2 (default standard,rcl-inf)")
     parser.add_argument("--jobs", type=int, help="processes at a time (default: as many as suit the machine)")
-    parser.add_argument(
-        "--readme", action="store_true", help="put the table between README.md's markers `precision-PRESET`"
-    )
+    parser.add_argument("--readme", action="store_true", help="put the table between the markers `precision-PRESET`")
     options = parser.parse_args()
     try:
         codes = [

@@ -26,7 +26,7 @@ from workers import Loop, Workers
 from mnistmp import data, engine, paper
 from mnistmp.fast import kernels
 from mnistmp.records.provenance import device_name
-from mnistmp.results import readme
+from mnistmp.results import markdown
 from mnistmp.sweep.process import worker_environment
 
 BATCH = 128
@@ -103,15 +103,10 @@ def figures(loops: list[Loop], peak: Loop, row: str, steps: int) -> list[dict]:
     return lines
 
 
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def table(lines: list[dict], row: str, best: str) -> str:
     head = [row, "images/s, one process", "images/s, whole machine", "times (a)", "CPU ms per step",
             f"share of {best} peak", "MB per process"]  # fmt: skip
-    return markdown(head, [
+    return markdown.table(head, "l" + "r" * (len(head) - 1), [
         [line["loop"], spread(line["one process"]), spread(line["whole machine"]), spread(line["times (a)"], 2),
          spread(line["CPU ms per step"], 1), f"{100 * statistics.median(line['share of peak']):.0f} %",
          f"{line['MB per process']:.0f}"]
@@ -145,7 +140,7 @@ def methods(options: argparse.Namespace, native: bool) -> tuple[dict[str, list[f
     unit = "ms" if clock == "seconds" else "CPU ms"
     ratios = {row: [own / other for own, other in zip(values, times["standard"])] for row, values in times.items()}
     lines = [[row, spread(values, 1), f"{statistics.median(ratios[row]):.2f}"] for row, values in times.items()]
-    return times, markdown(["training", f"{unit} per step", "times standard"], lines)
+    return times, markdown.table(["training", f"{unit} per step", "times standard"], "lrr", lines)
 
 
 def main() -> None:
@@ -156,7 +151,7 @@ def main() -> None:
     parser.add_argument("--device", default=str(engine.pick_device()), help="cpu or cuda")
     parser.add_argument("--methods", action="store_true", help="also the time per step of all 15 trainings")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured there")
-    parser.add_argument("--readme", action="store_true", help="put the tables between README.md's markers `speed`")
+    parser.add_argument("--readme", action="store_true", help="put the tables between the markers `speed`")
     options = parser.parse_args()
     if options.steps < 1 or options.repeats < 1:
         parser.error("--steps and --repeats must be 1 or more.")
@@ -189,7 +184,7 @@ def main() -> None:
         report = {"machine": machine, "options": vars(options), "peaks": peaks, "rows": results, "methods": times}
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.readme:
-        readme.replace("speed", "\n\n".join(parts))
+        markdown.replace_block("speed", "\n\n".join(parts))
 
 
 def notes(machine: dict, peaks: dict[str, list[float]], options: argparse.Namespace) -> str:

@@ -346,3 +346,10 @@ def test_loops_of_the_benchmark_train_the_same(monkeypatch):
         losses = {kind: loops.prepare(kind, row, "digits", CPU)(2) for kind in loops.KINDS if kind != "product"}
         for kind, loss in losses.items():
             assert loss == pytest.approx(losses["dataset"], rel=1e-2 if kind == "bfloat16" else 1e-5), (row, kind)
+
+
+def test_every_benchmark_starts():
+    code = "import glob, runpy, sys; sys.path.insert(0, 'benchmarks')\n"
+    code += "for path in glob.glob('benchmarks/*.py'): runpy.run_path(path)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
