@@ -124,8 +124,8 @@ def _loss(experiment, network, logits, labels, environments, step) -> torch.Tens
 
 def run(folder: str, dataset: str, say: Callable[[str], None] = print) -> None:
     """Train every restart that `results/<folder>/irm` lacks, and record it."""
-    for seed in range(RESTARTS):
-        for experiment in EXPERIMENTS:
+    for experiment in EXPERIMENTS:
+        for seed in range(RESTARTS):
             path = _path(folder, experiment, seed)
             if path.exists():
                 continue
