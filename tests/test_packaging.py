@@ -26,7 +26,8 @@ PLATFORMS = [
 ]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-DIRECT = [Requirement(line) for line in sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])]
+ASKED = map(Requirement, sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"]))
+DIRECT = [one for one in ASKED if one.name != PROJECT["name"]]  # an extra may take another one along
 LOCK = [line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
 
 

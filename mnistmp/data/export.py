@@ -181,7 +181,8 @@ def _croissant(variant, splits, sums, written, kind, dataset) -> dict[str, Any]:
     records = [
         {"@type": "cr:RecordSet", "@id": name, "name": name, "field": [
             {"@type": "cr:Field", "@id": f"{name}/{column}", "name": column, "dataType": of,
-             "source": {"fileObject": {"@id": f"{name}.parquet"}, "extract": {"column": column}}}
+             "source": {"fileObject": {"@id": f"{name}.parquet"}, "extract": {"column": column},
+                        **({"transform": {"jsonPath": "bytes"}} if column == "image" else {})}}
             for column, of in types.items()
         ]}
         for name in splits
@@ -196,14 +197,14 @@ def _croissant(variant, splits, sums, written, kind, dataset) -> dict[str, Any]:
     }  # fmt: skip
 
 
+# Croissant's own, to the letter: a reader warns of any other.
+_TERMS = """citeAs column equivalentProperty extract field fileObject fileProperty fileSet format
+includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace samplingRate
+separator source subField transform"""
 _CONTEXT = {
-    "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column",
-    "conformsTo": "dct:conformsTo", "cr": "http://mlcommons.org/croissant/",
+    "@language": "en", "@vocab": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/", "rai": "http://mlcommons.org/croissant/RAI/", "sc": "https://schema.org/",
     "data": {"@id": "cr:data", "@type": "@json"}, "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/", "extract": "cr:extract", "field": "cr:field", "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty", "fileSet": "cr:fileSet", "format": "cr:format", "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset", "jsonPath": "cr:jsonPath", "key": "cr:key", "md5": "cr:md5",
-    "parentField": "cr:parentField", "path": "cr:path", "recordSet": "cr:recordSet", "references": "cr:references",
-    "regex": "cr:regex", "repeated": "cr:repeated", "replace": "cr:replace", "sc": "https://schema.org/",
-    "separator": "cr:separator", "source": "cr:source", "subField": "cr:subField", "transform": "cr:transform",
+    "examples": {"@id": "cr:examples", "@type": "@json"}, "conformsTo": "dct:conformsTo",
+    **{term: f"cr:{term}" for term in _TERMS.split()},
 }  # fmt: skip
