@@ -25,6 +25,7 @@ from PIL import Image
 from mnistmp import figures, losses, paper, selection
 from mnistmp.data import palette
 from mnistmp.figures import geometry, style
+from mnistmp.results import claims
 
 TESTS = Path(__file__).resolve().parent
 
@@ -79,6 +80,45 @@ def noise(*shape):
     return np.random.default_rng(0).normal(size=shape)
 
 
+def interpretations():
+    values = {
+        "default, same seeds": (8.0, 5.0, 11.0),
+        "rate=half": (-20.0, -45.0, 5.0),
+        "layer=conv1": (1.0, -1.0, 3.0),
+    }
+    lines = [
+        {"row": row, "interpretation": name, "n": 3, "difference": math.nan if at == 0 else -at, "ci_low": -at - 1,
+         "ci_high": -at + 1, "paper_difference": mean, "paper_ci_low": low, "paper_ci_high": high, "verdict": "close"}
+        for row in ("dropout", "rcl-m0.9")
+        for at, (name, (mean, low, high)) in enumerate(values.items())
+    ]  # fmt: skip
+    lines.append(lines[0] | {"interpretation": "the paper's", "n": 10, "paper_difference": math.nan})
+    return pd.DataFrame(lines)
+
+
+def comparisons():
+    pairs = [(claim, *pair) for claim in claims.CLAIMS for pair in claim.pairs]
+    lines = [
+        (
+            claim.text,
+            claim.where,
+            higher,
+            lower,
+            claim.split,
+            10,
+            9.0,
+            at - 20,
+            at - 25,
+            at - 15,
+            0.2,
+            0.2,
+            claims.HOLDS,
+        )
+        for at, (claim, higher, lower) in enumerate(pairs)
+    ]
+    return pd.DataFrame(lines, columns=list(claims.COLUMNS))
+
+
 def weights():
     return pd.DataFrame(
         {"weight": [0.001, 0.01, 0.1, 1, 5, 10], "val_accuracy": [99.9, 99.8, 99.5, 96.2, 21.0, math.nan]}
@@ -117,6 +157,9 @@ EVERY = {
     "logit-spread": lambda: figures.logit_spread(
         {"standard": 9 * noise(500, 10), "spectral decoupling": noise(500, 10)}
     ),
+    "differences": lambda: figures.interpretation_differences(interpretations()),
+    "differences-empty": lambda: figures.interpretation_differences(interpretations()[:0], "dropout"),
+    "claims": lambda: figures.claims(comparisons()),
     "weight-grid": lambda: figures.weight_grid(weights(), picked=1, paper=1, collapse_below=90),
 }
 
@@ -249,6 +292,39 @@ def test_a_notebook_shows_each_figure_once(monkeypatch):
 
 def pixels(figure):
     return np.asarray(Image.open(io.BytesIO(style.render(figure, "png"))).convert("RGB"))
+
+
+# --- differences ---------------------------------------------------------------------------------
+
+
+def bars_of(axes):
+    """(value, low, high) of every dot with its interval, from top to bottom."""
+    for dots in axes.containers:
+        (value,) = dots[0].get_xdata()
+        ((low, _), (high, _)) = dots[2][0].get_segments()[0]
+        yield value, low, high
+
+
+def test_differences_show_every_interpretation_the_default_first_the_nearest_next():
+    table = interpretations()
+    for axes, row in zip(figures.interpretation_differences(table).axes, ("dropout", "rcl-m0.9"), strict=True):
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        assert names == ["default, same seeds (n = 3)", "layer=conv1 (n = 3)", "rate=half (n = 3)"]
+        assert np.allclose([*bars_of(axes)], [(8, 5, 11), (1, -1, 3), (-20, -45, 5)])
+        assert axes.get_title(loc="left") == paper.row(row).label
+    table[["paper_difference", "paper_ci_low", "paper_ci_high"]] = math.nan  # other digits: beside the default
+    axes, *others = figures.interpretation_differences(table, "dropout").axes
+    assert not others and "the default's" in axes.get_xlabel()
+    assert np.allclose([*bars_of(axes)], [(0, 0, 0), (-1, -2, 0), (-2, -3, -1)])
+
+
+def test_claims_show_the_comparison_that_decides():
+    table = comparisons()
+    deciding = table.loc[claims.verdicts(table)["closest"]]
+    axes = figures.claims(table).axes[0]
+    assert np.allclose([*bars_of(axes)], [*zip(deciding["difference"], deciding["ci_low"], deciding["ci_high"])])
+    assert [text.get_text() for text in axes.texts] == [claims.HOLDS] * len(claims.CLAIMS)
+    assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == [c.text for c in claims.CLAIMS]
 
 
 # --- figures 1 and 2, the palette ----------------------------------------------------------------

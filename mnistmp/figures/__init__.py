@@ -12,6 +12,7 @@ batch or over a run, plots.py plain lines and histograms.
 from mnistmp.figures.confusion import confusion
 from mnistmp.figures.curves import training_curves
 from mnistmp.figures.distances import color_distances, neighbour_distances
+from mnistmp.figures.dots import claims, interpretation_differences
 from mnistmp.figures.geometry import palette_cube, push_rule
 from mnistmp.figures.images import image_grid, samples
 from mnistmp.figures.interpretations import interpretations
@@ -24,8 +25,8 @@ from mnistmp.figures.table import table_figure
 
 __all__ = [
     "CLASSES", "Figure", "OURS", "PAPER", "Panel", "STYLE", "TEST", "VALIDATION",
-    "channel_mutes", "color_distances", "confusion", "covariance_matrices", "histogram", "image_grid",
-    "interpretations",
+    "channel_mutes", "claims", "color_distances", "confusion", "covariance_matrices", "histogram", "image_grid",
+    "interpretation_differences", "interpretations",
     "latent_space", "lines", "logit_spread", "margin_curve", "neighbour_distances", "palette_cube", "push_rule",
     "samples", "save", "singular_values", "table_figure", "training_curves", "weight_grid",
 ]  # fmt: skip
