@@ -17,9 +17,21 @@ _HOMES = {
     "RunSpec": "spec:RunSpec",
     "evaluate": "data.evaluate:evaluate",
     "fit": "engine:fit",
+    "load": "evidence:load",
     **{
         name: name
-        for name in ("data", "engine", "figures", "latent", "losses", "methods", "paper", "records", "results")
+        for name in (
+            "data",
+            "engine",
+            "evidence",
+            "figures",
+            "latent",
+            "losses",
+            "methods",
+            "paper",
+            "records",
+            "results",
+        )
     },
     # Their names before the rooms had theirs.
     "benchmark": "data.palette",

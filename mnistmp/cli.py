@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         os.environ["MNISTMP_METHODS"] = args.methods
     if getattr(args, "results", None):
         os.environ["MNISTMP_RESULTS"] = args.results
+    if getattr(args, "checkpoints", False):
+        os.environ["MNISTMP_CHECKPOINTS"] = "1"
     try:
         with _interrupted_by_signals():
             return args.function(args)
@@ -78,6 +80,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--executor": {"default": "local", "metavar": "NAME", "help": "local (default), or dask: a cluster"},
     "--scheduler": {"metavar": "ADDRESS", "help": "of dask, such as tcp://10.0.0.1:8786"},
     "--dry-run": {"action": "store_true", "help": "list the units and how long they take; do nothing"},
+    "--checkpoints": {"action": "store_true", "help": "keep the weights too, for mnistmp.load; 25 to 50 MB per run"},
     "--recorded": {"action": "store_true", "help": "train nothing, tabulate what is recorded"},
     "--readme": {"action": "store_true", "help": "also put the result into the README"},
     "--threshold": {

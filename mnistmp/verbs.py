@@ -80,7 +80,7 @@ def reproduce(args: argparse.Namespace) -> int:
         return 1 if problems else code
 
 
-@verb("train what is missing without notebooks; needs no Jupyter", *WORK)
+@verb("train what is missing without notebooks; needs no Jupyter", *WORK, "--checkpoints")
 def run(args: argparse.Namespace) -> int:
     from mnistmp.sweep import cluster
     from mnistmp.sweep.run import Sweep

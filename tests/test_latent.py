@@ -231,7 +231,7 @@ def test_what_is_missing_is_computed_once_and_compared_with_the_record(place, mo
         "Not computed yet: (c), (d), (e), (f); run mnistmp latent --preset digits.",
         "Of another course than the run in Table 2: (a); machine or code differ.",
     ]
-    assert said[3].startswith("standard seed 0: this run differs from the recorded one from epoch 1 on")
+    assert said[3].startswith("standard seed 0: this run takes another course than the recorded one")
 
 
 def test_what_a_notebook_asks_for(place, monkeypatch):

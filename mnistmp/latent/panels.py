@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mnistmp import data, engine, paper, paths, records
+from mnistmp import data, engine, evidence, paper, paths, records
 from mnistmp.data import palette
 from mnistmp.errors import InputError
 from mnistmp.figures import interactive
@@ -16,7 +16,6 @@ from mnistmp.files import write_atomically
 from mnistmp.latent import file
 from mnistmp.latent.embedding import View, embed, settings
 from mnistmp.latent.file import Embedding
-from mnistmp.records import RunRecord
 from mnistmp.spec import RunSpec
 
 PANELS = (
@@ -86,7 +85,12 @@ def compute(
             if records.find(spec, preset) is None:  # that it diverged is its result
                 records.save(error.record, preset)
             raise InputError(str(error)) from None
-        agreement = _compare(record, preset, progress)
+        agreement = evidence.compare(record, preset)
+        if agreement == "differs":
+            progress(
+                f"{spec.row} seed {spec.seed}: this run takes another course than the recorded one, as machine or code "
+                "differ; Figure 3 shows this one, Table 2 that one."
+            )
         for panel in panels:
             panel.about["record"] = agreement
             written.append(file.save(panel, preset))
@@ -158,20 +162,3 @@ def _specs(preset: str, seed: int | None, views: Sequence[View], precision: str 
     seed = seed_of(preset, None) if seed is None else seed
     precision = paper.precision(preset, precision)
     return {view.row: paper.spec_for(view.row, seed, preset, precision) for view in views}
-
-
-def _compare(record: RunRecord, preset: str, progress: Callable[[str], Any]) -> str:
-    """Whether the run took the course of the recorded one: "equal", "differs", or "new" if there was none."""
-    recorded = records.find(record.spec, preset)
-    if recorded is None:
-        records.save(record, preset)
-        return "new"
-    counts = [[(e["val_correct"], e["test_correct"]) for e in run.history] for run in (recorded, record)]
-    if counts[0] == counts[1]:
-        return "equal"
-    epoch = next((i for i, (old, new) in enumerate(zip(*counts), 1) if old != new), 1)
-    progress(
-        f"{record.spec.row} seed {record.spec.seed}: this run differs from the recorded one from epoch {epoch} on, as "
-        "machine or code do; Figure 3 shows this one, Table 2 that one."
-    )
-    return "differs"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import engine, paper, paths, records
+from mnistmp import engine, evidence, paper, paths, records
 from mnistmp.engine import path_name, pick_device
 from mnistmp.errors import InputError
 from mnistmp.records.provenance import device_name
@@ -33,7 +33,7 @@ def shard(specs: Sequence[RunSpec], part: str) -> list[RunSpec]:
 
 
 def missing(specs: Sequence[RunSpec], preset: str, table: pd.DataFrame | None = None) -> list[RunSpec]:
-    """The runs without a record.
+    """The runs without a record, or without a checkpoint where checkpoints are asked for.
 
     Args:
         table: `records.load(preset)`, if at hand.
@@ -55,7 +55,12 @@ def missing(specs: Sequence[RunSpec], preset: str, table: pd.DataFrame | None = 
     for spec in specs:
         if keys.get((spec.row, spec.seed), spec.key()) != spec.key():
             records.find(spec, preset)  # raises, with what differs
-    return [spec for spec in specs if (spec.row, spec.seed) not in keys]
+    diverged = set(table.loc[table["status"] == "diverged", "key"])  # which leaves no network
+    return [
+        spec for spec in specs
+        if (spec.row, spec.seed) not in keys
+        or (evidence.lacks_checkpoint(spec, preset) and spec.key() not in diverged)
+    ]  # fmt: skip
 
 
 def train_units(

@@ -16,7 +16,7 @@ from typing import TextIO
 from joblib import cpu_count
 from tqdm import tqdm
 
-from mnistmp import data, engine, methods, paper, paths, records
+from mnistmp import data, engine, evidence, methods, paper, paths, records
 from mnistmp.engine import pick_device
 from mnistmp.errors import InputError
 from mnistmp.records import provenance
@@ -66,7 +66,10 @@ class Sweep:
         self.specs, self.preset, self.executor = specs, preset, executor
         self.table = records.load(preset)
         lacking = plan.missing(specs, preset, self.table)
-        self.taken = [record for spec in lacking if (record := _recorded_elsewhere(spec, sources))]
+        self.taken = [
+            record for spec in lacking
+            if not evidence.lacks_checkpoint(spec, preset) and (record := _recorded_elsewhere(spec, sources))
+        ]  # fmt: skip
         keys = {record.spec.key() for record in self.taken}
         self.todo = [spec for spec in lacking if spec.key() not in keys]
         for spec in {spec.row: spec for spec in self.todo}.values():

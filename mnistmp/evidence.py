@@ -1,0 +1,214 @@
+"""What a trained network shows, kept: its weights where they are asked for, and what was seen in it as a small file.
+
+Weights of a run take 25 to 50 MB and stay on the machine: `results/<preset>/checkpoints/<row>/seed-<k>.safetensors`,
+written by `mnistmp run --checkpoints`. What a notebook looks at takes a few hundred kB and is committed beside the
+records: `results/<preset>/evidence/<row>/<name>-seed-<k>.npz`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import json
+import os
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mnistmp import engine, paper, paths, records
+from mnistmp.engine.splits import Splits
+from mnistmp.errors import InputError
+from mnistmp.figures.style import array
+from mnistmp.files import write_atomically
+from mnistmp.methods import Method
+from mnistmp.records import RunRecord
+from mnistmp.records.provenance import environment
+from mnistmp.selection import select
+from mnistmp.spec import RunSpec
+
+Look = Callable[[Method, Splits], Mapping[str, Any]]
+
+
+# ---- weights ----
+
+
+def checkpoint_path(preset: str, row: str, seed: int) -> Path:
+    """Where the weights of a run lie."""
+    return paths.results(preset) / "checkpoints" / paths.plain_name(row, "row") / f"seed-{int(seed)}.safetensors"
+
+
+def lacks_checkpoint(spec: RunSpec, preset: str) -> bool:
+    """Whether weights are to be kept, by MNISTMP_CHECKPOINTS, and those of this run are not."""
+    return bool(os.environ.get("MNISTMP_CHECKPOINTS")) and not checkpoint_path(preset, spec.row, spec.seed).exists()
+
+
+def save(record: RunRecord, network: Method, preset: str) -> Path:
+    """Keep the weights of a run's best validation epoch, as `engine.fit_selected` returns them."""
+    from safetensors.torch import save as to_bytes
+
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    path = checkpoint_path(preset, record.spec.row, record.spec.seed)
+    return write_atomically(path, to_bytes(state, {"record": record.to_text()}))
+
+
+def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.device = "cpu") -> Method:
+    """The network of a run at its best validation epoch; `mnistmp.load("rcl-inf")`.
+
+    Returns:
+        The run's method, for evaluation: a torch module that maps images (N, 3, 28, 28) in the run's range and
+        precision to logits (N, 10), with `features` and `classifier`.
+
+    Raises:
+        InputError: its weights were not kept, with the command that keeps them; or their file is not usable.
+    """
+    path = checkpoint_path(preset, row, seed)
+    if not path.exists():
+        raise InputError(
+            f"The weights of {row} seed {seed} are not kept here; "
+            f"mnistmp run --preset {preset} --rows {row} --seeds {seed} --checkpoints trains it and keeps them."
+        )
+    return _read_checkpoint(path, torch.device(device))[1]
+
+
+def trained(
+    spec: RunSpec, preset: str, device: torch.device, on_epoch: engine.OnEpoch | None = None
+) -> tuple[RunRecord, Method]:
+    """A run and its network of the best validation epoch: from its checkpoint, or trained once more.
+
+    A run that had no record gets one, and a checkpoint where MNISTMP_CHECKPOINTS asks for it.
+
+    Raises:
+        engine.Diverged: there is no network.
+    """
+    path = checkpoint_path(preset, spec.row, spec.seed)
+    if path.exists() and not on_epoch:
+        record, network = _read_checkpoint(path, device)
+        if record.spec.key() == spec.key():
+            return record, network
+    try:
+        record, network = engine.fit_selected(spec, device=device, on_epoch=on_epoch)
+    except engine.Diverged as error:
+        compare(error.record, preset)
+        raise
+    compare(record, preset)
+    if lacks_checkpoint(spec, preset):
+        save(record, network, preset)
+    return record, network
+
+
+def compare(record: RunRecord, preset: str) -> str:
+    """Whether a run took the course of the recorded one: "equal", "differs", or "new" if there was none.
+
+    A run that had no record gets one.
+    """
+    recorded = records.find(record.spec, preset)
+    if recorded is None:
+        records.save(record, preset)
+        return "new"
+    courses = [[(e["val_correct"], e["test_correct"]) for e in run.history] for run in (recorded, record)]
+    return "equal" if courses[0] == courses[1] else "differs"
+
+
+def _read_checkpoint(path: Path, device: torch.device) -> tuple[RunRecord, Method]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            record = RunRecord.from_text(file.metadata()["record"])
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        network = engine.build(record.spec, device)
+        network.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise InputError(f"{path} holds no usable weights: {reason}; delete it and train again.") from None
+    return record, network.eval()
+
+
+# ---- what was seen in them ----
+
+
+def observe(row: str, look: Look, preset: str, seed: int = 0, *, every_epoch: bool = False) -> dict[str, np.ndarray]:
+    """What `look(network, splits)` returns for the network of a recorded run, from its file or seen now.
+
+    A file that is there and was made for this run by this very `look` is read. Else the network is taken from
+    its checkpoint, or trained once more, which takes as long as the run did, and the file is written.
+
+    Args:
+        row, seed, preset: the run.
+        look: a function with a source, such as one of a notebook's cells. It gets the network of the best validation
+            epoch and the splits in the precision of the run (see `engine.Splits`), and returns arrays or tensors by
+            name. Its name is the file's.
+        every_epoch: look after each epoch; each array then has a first axis of epochs.
+
+    Raises:
+        InputError: a file that cannot be used; or the run diverges.
+        DataError: the digits are needed and not here.
+    """
+    spec = paper.spec_for(row, seed, preset, paper.precision(preset))
+    name = paths.plain_name(look.__name__, "look")
+    path = paths.results(preset) / "evidence" / spec.row / f"{name}-seed-{seed}.npz"
+    code = hashlib.sha256(textwrap.dedent(inspect.getsource(look)).encode()).hexdigest()[:16]
+    asked = {"key": spec.key(), "look": code, "every_epoch": every_epoch}
+    seen, about = read(path) if path.exists() else ({}, {})
+    if {name: about.get(name) for name in asked} != asked:
+        seen, origin = _see(spec, look, preset, every_epoch)
+        about = {**asked, "spec": spec.to_json(), **origin}
+        write(path, seen, about)
+    if about["record"] == "differs":
+        print(f"{row} seed {seed}, seen here, took another course than the run in the tables: machine or code differ.")
+    return seen
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a file and where they come from. Nothing in it is pickled: reading it runs nothing.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return arrays, json.loads(arrays.pop("about").tobytes())
+    except Exception as error:  # zipfile, zlib, numpy and json promise no list of what bad bytes make them raise
+        reason = str(error).partition("\n")[0][:100] or type(error).__name__
+        raise InputError(f"{path} holds nothing that was seen: {reason}; delete it, and it is made again.") from None
+
+
+def write(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
+    """The inverse of `read`; the file is there completely or not at all."""
+    text = json.dumps(about, ensure_ascii=False, allow_nan=False)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays, about=np.frombuffer(text.encode(), np.uint8))
+    return write_atomically(path, buffer.getvalue())
+
+
+def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    device = engine.pick_device()
+    splits, seen = Splits(spec, device), []
+
+    def glance(network: Method) -> dict[str, np.ndarray]:
+        network.eval()
+        with torch.no_grad():
+            return {name: array(values).copy() for name, values in look(network, splits).items()}
+
+    def watch(epoch: int, network: Method, entry: dict[str, Any]) -> None:
+        seen.append(glance(network))
+
+    before = records.find(spec, preset)
+    if every_epoch or not checkpoint_path(preset, spec.row, spec.seed).exists():
+        print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
+    try:
+        record, network = trained(spec, preset, device, watch if every_epoch else None)
+    except engine.Diverged as error:
+        raise InputError(str(error)) from None
+    epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
+    origin = {"epoch": epoch, "record": compare(record, preset) if before else "new",
+              "environment": environment(device, spec.precision, engine.path_name(device))}  # fmt: skip
+    if every_epoch:
+        return {name: np.stack([one[name] for one in seen]) for name in seen[0]}, origin
+    return glance(network), origin

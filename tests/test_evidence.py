@@ -1,0 +1,153 @@
+"""Kept weights, and what was seen in a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+from stub_runs import record as stub_record
+
+import mnistmp
+from mnistmp import engine, evidence, paper, records
+from mnistmp.cli import main
+from mnistmp.engine import Splits
+from mnistmp.errors import InputError
+from mnistmp.sweep.train import train_planned
+
+PRESET = "digits"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A results folder of its own and a preset of one short epoch."""
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    monkeypatch.setenv("MNISTMP_PRECISION", "float32")
+    monkeypatch.delenv("MNISTMP_CHECKPOINTS", raising=False)
+    small = dataclasses.replace(paper.PRESETS[PRESET], fields={"dataset": "digits", "epochs": 2, "batch_size": 360})
+    monkeypatch.setitem(paper.PRESETS, PRESET, small)
+    return tmp_path
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """How often a network was trained."""
+    calls, fit = [], engine.fit
+
+    def counted(spec, **arguments):
+        calls.append(spec)
+        return fit(spec, **arguments)
+
+    for place in (engine, sys.modules["mnistmp.engine.fit"]):
+        monkeypatch.setattr(place, "fit", counted)
+    return calls
+
+
+def predictions(network, splits):
+    images, _ = splits.batch("test", slice(None))
+    return {"test": network(images).argmax(1), "features": network.features(images[:2])}
+
+
+def test_what_is_seen_is_kept_and_read_again(place, fits, capsys):
+    seen = evidence.observe("standard", predictions, PRESET)
+    record = records.find(paper.spec_for("standard", 0, PRESET), PRESET)  # a run that had none gets one
+    best = max(record.history, key=lambda epoch: epoch["val_correct"])
+    labels = Splits(record.spec, torch.device("cpu")).batch("test", slice(None))[1].numpy()
+    assert (seen["test"] == labels).sum() == best["test_correct"] and seen["features"].shape == (2, 128, 4, 4)
+    path = place / PRESET / "evidence" / "standard" / "predictions-seed-0.npz"
+    arrays, about = evidence.read(path)
+    assert about["key"] == record.spec.key() and about["record"] == "new" and about["epoch"] == best["epoch"]
+    again = evidence.observe("standard", predictions, PRESET)
+    assert len(fits) == 1 and all(np.array_equal(again[name], seen[name]) for name in seen)
+    assert capsys.readouterr().out == "Training standard seed 0 of preset digits to look into its network.\n"
+
+
+def test_another_look_or_another_run_is_seen_anew(place, fits):
+    def look(network, splits):
+        return {"number": torch.tensor([1])}
+
+    evidence.observe("standard", look, PRESET)
+
+    def look(network, splits):
+        return {"number": torch.tensor([2])}
+
+    assert evidence.observe("standard", look, PRESET)["number"] == 2 and len(fits) == 2
+    about = evidence.read(place / PRESET / "evidence" / "standard" / "look-seed-0.npz")[1]
+    assert about["record"] == "equal"
+
+
+def test_every_epoch_can_be_seen(place):
+    def bias(network, splits):
+        return {"bias": network.features[0].bias}
+
+    seen = evidence.observe("standard", bias, PRESET, every_epoch=True)["bias"]
+    assert seen.shape == (2, 64) and not np.array_equal(*seen)
+
+
+def test_a_run_of_another_course_says_so(place, capsys):
+    spec = paper.spec_for("standard", 0, PRESET)
+    records.save(stub_record(spec, environment={"path": "other"}), PRESET)
+    evidence.observe("standard", predictions, PRESET)
+    evidence.observe("standard", predictions, PRESET)
+    assert capsys.readouterr().out.count("took another course than the run in the tables") == 2
+
+
+def test_a_file_that_cannot_be_used_is_named(place):
+    path = place / PRESET / "evidence" / "standard" / "predictions-seed-0.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"torn")
+    with pytest.raises(InputError, match="predictions-seed-0.npz holds nothing that was seen: .*; delete it"):
+        evidence.observe("standard", predictions, PRESET)
+
+
+# ---- weights ----
+
+
+def test_weights_are_kept_on_request_and_give_the_network_back(place, fits, monkeypatch):
+    train_planned(PRESET, "standard", "0", progress=None)
+    with pytest.raises(InputError, match="mnistmp run --preset digits --rows standard --seeds 0 --checkpoints"):
+        mnistmp.load("standard", 0, PRESET)
+    # What is recorded is trained once more for its weights, once.
+    monkeypatch.setenv("MNISTMP_CHECKPOINTS", "1")
+    train_planned(PRESET, "standard", "0", progress=None)
+    train_planned(PRESET, "standard", "0", progress=None)
+    assert len(fits) == 2
+    network = mnistmp.load("standard", 0, PRESET)
+    record = records.find(paper.spec_for("standard", 0, PRESET), PRESET)
+    best = max(record.history, key=lambda epoch: epoch["val_correct"])
+    assert engine.count_correct(network, Splits(record.spec, torch.device("cpu")), "test") == best["test_correct"]
+    evidence.observe("standard", predictions, PRESET)
+    assert len(fits) == 2  # its weights are at hand
+
+
+def test_the_command_keeps_weights(place, capsys, monkeypatch):
+    monkeypatch.setenv("MNISTMP_CHECKPOINTS", "")  # which the command sets, and monkeypatch puts back
+    command = ["run", "--rows", "standard", "--seeds", "0", "--precision", "float32"]
+    assert main([*command, "--checkpoints", "--dry-run"]) == 0
+    assert "0 of 1 runs recorded, 1 to do" in capsys.readouterr().out
+    spec = paper.spec_for("standard", 0, PRESET)
+    records.save(stub_record(spec), PRESET)
+    assert main([*command, "--checkpoints", "--dry-run"]) == 0
+    assert "0 of 1 runs recorded, 1 to do" in capsys.readouterr().out
+    monkeypatch.setenv("MNISTMP_CHECKPOINTS", "")
+    assert main([*command, "--dry-run"]) == 0
+    assert "nothing to train" in capsys.readouterr().out
+
+
+def test_a_diverged_run_has_no_weights_to_wait_for(place, monkeypatch):
+    monkeypatch.setenv("MNISTMP_CHECKPOINTS", "1")
+    spec = paper.spec_for("standard", 0, PRESET)
+    records.save(stub_record(spec, status="diverged", history=[], diverged_epoch=1), PRESET)
+    from mnistmp.sweep import plan
+
+    assert plan.missing([spec], PRESET) == []
+
+
+def test_spoiled_weights_are_named(place):
+    path = evidence.checkpoint_path(PRESET, "standard", 0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"torn")
+    with pytest.raises(InputError, match="seed-0.safetensors holds no usable weights: .*; delete it and train again"):
+        mnistmp.load("standard", 0, PRESET)
