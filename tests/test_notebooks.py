@@ -38,7 +38,7 @@ IMAGES = {
 NAMES = sorted(IMAGES)
 TRAINING = sorted({row.notebook for row in paper.TABLE2})
 
-CODE_CELLS, CELL_LINES, MEDIAN_LINES, LINE_LENGTH, FUNCTION_LINES = 18, 25, 8, 120, 6
+CODE_CELLS, CELL_LINES, MEDIAN_LINES, LINE_LENGTH, FUNCTION_LINES = 18, 25, 8, 120, 20
 BYTES = 600_000
 
 # The batch hands preset and seeds to every notebook, and rows to those that train.
