@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -254,18 +255,25 @@ def search(args: argparse.Namespace) -> int:
     *("variant", "--train", "--preset", "--results", "--seeds", "--jobs", "--dry-run"),
 )
 def audit(args: argparse.Namespace) -> int:
-    from mnistmp import paper
+    from mnistmp import paper, paths
     from mnistmp.data import variants
-    from mnistmp.results import audit
+    from mnistmp.results import audit, irm, markdown
 
-    dataset = paper.preset(args.preset).dataset
+    dataset, code, measured = paper.preset(args.preset).dataset, 0, None
     if args.train:
-        return _train_variant(args, dataset)
-    measured = audit.audit([variants.find(args.variant).name] if args.variant else tuple(variants.VARIANTS), dataset)
-    print(_aligned(audit.to_markdown(measured, dataset)))
-    if not args.variant:
-        print(f"Table:      {', '.join(map(str, audit.write(measured, dataset)))}")
-    return 0
+        code = _train_variant(args, dataset)
+        text = audit.trained_to_markdown(audit.trained(dataset))
+        text = irm.to_markdown(irm.table(audit.folder(dataset))) if args.train == "irm" else text
+    else:
+        names = [variants.find(args.variant).name] if args.variant else tuple(variants.VARIANTS)
+        measured = audit.audit(names, dataset)
+        text = audit.to_markdown(measured, dataset)
+    if not args.dry_run:
+        print(_aligned(text))
+        if not args.variant:
+            files = markdown.write(paths.results(audit.folder(dataset)), audit.texts(dataset, measured))
+            print(f"Tables:     {', '.join(map(paths.shown, files))}")
+    return code
 
 
 @verb("write a coloured MNIST as files for others", "--variant", "--to", "--format", "--preset")
@@ -280,8 +288,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def _train_variant(args: argparse.Namespace, dataset: str) -> int:
-    from mnistmp import paths
-    from mnistmp.results import audit, irm, markdown
+    from mnistmp.results import audit, irm
     from mnistmp.sweep.run import Sweep
 
     folder = audit.folder(dataset)
@@ -290,8 +297,6 @@ def _train_variant(args: argparse.Namespace, dataset: str) -> int:
         return _train(Sweep(specs, folder, jobs=args.jobs, sources=[args.preset]), args)
     if not args.dry_run:
         irm.run(folder, dataset)
-    text = irm.to_markdown(irm.table(folder))
-    _show(text, markdown.write(paths.results(folder), {"irm.md": text + "\n"}))
     return 0
 
 
@@ -412,7 +417,7 @@ def _aligned(markdown: str) -> str:
     """Markdown with its tables' columns as wide in every line, for a terminal."""
     lines = [line.strip("|").split("|") if line.startswith("|") else line for line in markdown.splitlines()]
     tables = [cells for cells in lines if isinstance(cells, list)]
-    widths = [max(len(cell.strip()) for cell in column) for column in zip(*tables)]
+    widths = [max(len(cell.strip()) for cell in column) for column in zip_longest(*tables, fillvalue="")]
     shown = []
     for line in lines:
         if isinstance(line, str):

@@ -6,7 +6,7 @@ import pytest
 
 from mnistmp import cli, paths, records
 from mnistmp.errors import InputError
-from mnistmp.results import ablation, calibration, claims, findings, markdown, table2, weights
+from mnistmp.results import ablation, audit, calibration, claims, findings, markdown, table2, weights
 
 ROOT = paths.checkout()
 PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in markdown.pages()}
@@ -34,6 +34,8 @@ def test_written_tables_are_the_records(monkeypatch, tmp_path):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
     tables = table2.side_by_side("paper"), claims.compare(found), ablation.table("paper", found), calibration.table()
+    for name, text in audit.texts("mnist").items():
+        assert (ROOT / "results/variants" / name).read_text(encoding="utf-8") == text, "run: mnistmp audit --preset paper"
     grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     written = [*table2.write(tables[0], "paper").values(), *claims.write(tables[1], "paper")]

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -213,6 +214,8 @@ def entropy_of(shares):
 def test_the_audit_measures_what_the_definitions_say(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     assert cli.main(["audit"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^gip .* CE +0\.0 .* 10 +9$", printed, re.M) and "up.md" not in printed  # nothing is recorded
     assert "| gip | SDG | SDG | UP & MP | UP & MP | CE |" in (tmp_path / "variants-digits/table.md").read_text()
     table = audit.audit(dataset="digits").set_index(["variant", "split"])
     assert (tmp_path / "variants-digits/table.csv").read_text().count("\n") == len(table) + 1

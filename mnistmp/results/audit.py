@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mnistmp import paper, paths
+from mnistmp import paper, paths, records
 from mnistmp.data.dataset import ColoredMNIST, all_colors
 from mnistmp.data.variants import VARIANTS
 from mnistmp.errors import check_choice
-from mnistmp.results import markdown
+from mnistmp.results import accuracy, irm, markdown
 from mnistmp.results.interpretations import variant
 from mnistmp.spec import RunSpec
 
@@ -134,19 +134,59 @@ def to_markdown(measured: pd.DataFrame, dataset: str = "mnist") -> str:
     ])  # fmt: skip
 
 
+# ---- methods on MNIST-MP and on both MNIST-UP ----
+
+TRAINED = ("mp", "up-uniform", "up-anti")
+METHODS = ("standard", "rcl-m0.9", "rcl-inf")
+
+
 def specs(name: str, preset: str, seeds: str | None = None) -> list[RunSpec]:
-    """Standard training and RCL, m = 0.9 and infinity, on a variant of MNIST-MP: three seeds unless others are asked.
+    """`METHODS` on a variant of MNIST-MP: three seeds unless others are asked.
 
     Raises:
         InputError: a variant that the paper's protocol does not suit.
     """
-    check_choice("--train", name, ("irm", "mp", "up-uniform", "up-anti"))
+    check_choice("--train", name, ("irm", *TRAINED))
     precision = paper.precision(preset)
     return [
         variant(row, seed, preset, precision, variant=name)
         for seed in paper.parse_seeds(seeds or "0-2")
-        for row in ("standard", "rcl-m0.9", "rcl-inf")
+        for row in METHODS
     ]
+
+
+def trained(dataset: str = "mnist") -> pd.DataFrame:
+    """A line per variant and method that is recorded: variant, method and the numbers of `accuracy.Summary`."""
+    runs = records.load(folder(dataset))
+    runs["variant"] = [spec.variant for spec in runs["spec"]]
+    runs["method"] = [row.partition("+")[0] for row in runs["row"]]
+    lines = [
+        {"variant": name, "method": paper.row(method).label, **accuracy.summary(group)._asdict()}
+        for name in TRAINED
+        for method in METHODS
+        if len(group := runs[(runs["variant"] == name) & (runs["method"] == method)])
+    ]
+    return pd.DataFrame(lines, columns=["variant", "method", *accuracy.Summary._fields]).drop(columns="unreached")
+
+
+def trained_to_markdown(table: pd.DataFrame) -> str:
+    """The table of `trained` with what one must know to read it."""
+    rows = [
+        [line.variant, line.method, line.n, markdown.plus_minus(line.val_mean, line.val_std, 2, 3),
+         markdown.plus_minus(line.test_mean, line.test_std)]
+        for line in table.itertuples(index=False)
+    ]  # fmt: skip
+    return "\n\n".join([
+        "**MNIST-UP beside MNIST-MP.** Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the "
+        "denominator), by the paper's protocol, at the epoch with the best validation accuracy. The paper announces "
+        "MNIST-UP and nobody has published it: `up-uniform` and `up-anti` are our constructions. Training and "
+        "validation digits are those of MNIST-MP, so are the networks of a seed up to rounding; only the colours of "
+        "the test digits differ.",
+        markdown.table(["variant", "method", "n", "validation", "test"], "llrrr", rows),
+    ])  # fmt: skip
+
+
+# ---- files ----
 
 
 def folder(dataset: str) -> str:
@@ -154,8 +194,18 @@ def folder(dataset: str) -> str:
     return "variants" if dataset == "mnist" else f"variants-{dataset}"
 
 
-def write(measured: pd.DataFrame, dataset: str) -> list[Path]:
-    """Write `table.md` and `table.csv`. Raises InputError where they cannot be written."""
-    units = {"percent": ["label_noise", "counter_examples", "own_color", "color_only"]}
-    texts = {"table.md": to_markdown(measured, dataset) + "\n", "table.csv": markdown.csv(measured, units, digits=6)}
-    return markdown.write(paths.results(folder(dataset)), texts)
+def texts(dataset: str, measured: pd.DataFrame | None = None) -> dict[str, str]:
+    """The files of `folder(dataset)`: `table.md` and `.csv` of an `audit`, where given; and of what is recorded `up.md`
+    and `.csv` (`trained`) and `irm.md`."""
+    found, runs, published = {}, trained(dataset), irm.table(folder(dataset))
+    if measured is not None:
+        percent = ["label_noise", "counter_examples", "own_color", "color_only"]
+        found["table.md"] = to_markdown(measured, dataset) + "\n"
+        found["table.csv"] = markdown.csv(measured, {"percent": percent}, digits=6)
+    if len(runs):
+        percent = ["val_mean", "val_std", "test_mean", "test_std"]
+        found["up.md"] = trained_to_markdown(runs) + "\n"
+        found["up.csv"] = markdown.csv(runs, {"percent": percent})
+    if published["n"].any():
+        found["irm.md"] = irm.to_markdown(published) + "\n"
+    return found
