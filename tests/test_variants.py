@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from mnistmp import ColoredMNIST, LeNet, RunSpec, cli, data, evaluate, paper
@@ -87,6 +89,7 @@ def test_sd_is_irm_with_its_environments_as_one():
 def test_mnist_has_the_sizes_and_rates_of_the_originals():
     irm = ColoredMNIST(None, "irm")
     assert torch.bincount(irm.environments).tolist() == [25000, 25000]
+    assert len(ColoredMNIST(None, "irm", "test")) == 10000
     truth = (irm.digits >= 5).long()
     wrong, worn = irm.targets != truth, irm.color_index != irm.targets
     assert abs(wrong.double().mean() - 0.25) < 4 * (0.25 * 0.75 / 50000) ** 0.5
@@ -225,6 +228,9 @@ def test_the_audit_measures_what_the_definitions_say(tmp_path, monkeypatch, caps
     assert table.loc["up-anti", "test"].color_only == 0 and table.loc["cdep", "test"].color_only == 0
     assert table.loc["irm", "train"].drop("environments").equals(table.loc["sd", "train"].drop("environments"))
     assert (table.loc["irm", "train"].environments, table.loc["sd", "train"].environments) == (2, 1)
+    for name in ("mp", "up-uniform", "up-anti", "irm", "sd", "cdep", "rebias"):  # only class colours, and no noise
+        lines = table.loc[name].query("pattern != 'MP'")
+        assert len(lines) and (lines.color_only - lines.own_color).abs().max() < 1e-9
     assert table.loc["gip", "train"].classes == 9
     patterns = {name: table.loc[name, "test"].pattern for name in VARIANTS}
     assert [name for name, pattern in patterns.items() if pattern == "MP"] == ["mp", "gip", "repair"]
@@ -253,6 +259,20 @@ def test_colour_without_correlation_says_nothing():
     even = replace(IRM, splits={**IRM.splits, "train": Split(part=(0, 5 / 6), align=(0.5,))})
     made = digits(even)
     assert audit.mutual_information(made.targets, made.color_index) < 0.01
+
+
+def color_bias(images, labels):
+    """REPAIR's number: 1 - cross-entropy of a linear classifier on each channel's maximum / entropy of the labels."""
+    colors = images.max((1, 2)) / 255
+    classifier = LogisticRegression(C=1e4, max_iter=1000).fit(colors, labels)
+    shares = np.bincount(labels) / len(labels)
+    return 1 - log_loss(labels, classifier.predict_proba(colors)) / (-(shares * np.log(shares)).sum())
+
+
+def test_the_colour_bias_of_repair_is_one_with_class_colours_and_zero_without():
+    train = digits("mp")
+    assert color_bias(train.pixels(), train.targets.numpy()) > 0.99
+    assert abs(color_bias(train.images.numpy()[..., None].repeat(3, 3), train.targets.numpy())) < 0.05
 
 
 def test_a_run_on_another_variant_has_a_key_of_its_own_and_the_others_keep_theirs():

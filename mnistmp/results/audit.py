@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from mnistmp import paper, paths, records
+from mnistmp import paper, records
 from mnistmp.data.dataset import ColoredMNIST, all_colors
 from mnistmp.data.variants import VARIANTS
 from mnistmp.errors import check_choice
