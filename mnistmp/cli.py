@@ -80,7 +80,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--executor": {"default": "local", "metavar": "NAME", "help": "local (default), or dask: a cluster"},
     "--scheduler": {"metavar": "ADDRESS", "help": "of dask, such as tcp://10.0.0.1:8786"},
     "--dry-run": {"action": "store_true", "help": "list the units and how long they take; do nothing"},
-    "--checkpoints": {"action": "store_true", "help": "keep the weights too, for mnistmp.load; 25 to 50 MB per run"},
+    "--checkpoints": {"action": "store_true", "help": "keep the weights too, for mnistmp.load; 7 to 14 MB per run"},
     "--recorded": {"action": "store_true", "help": "train nothing, tabulate what is recorded"},
     "--readme": {"action": "store_true", "help": "also put the result into the README"},
     "--threshold": {

@@ -1,6 +1,6 @@
 """What a trained network shows, kept: its weights where they are asked for, and what was seen in it as a small file.
 
-Weights of a run take 25 to 50 MB and stay on the machine: `results/<preset>/checkpoints/<row>/seed-<k>.safetensors`,
+Weights of a run take 7 to 14 MB and stay on the machine: `results/<preset>/checkpoints/<row>/seed-<k>.safetensors`,
 written by `mnistmp run --checkpoints`. What a notebook looks at takes a few hundred kB and is committed beside the
 records: `results/<preset>/evidence/<row>/<name>-seed-<k>.npz`.
 """
@@ -77,10 +77,14 @@ def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.dev
 
 def trained(
     spec: RunSpec, preset: str, device: torch.device, on_epoch: engine.OnEpoch | None = None
-) -> tuple[RunRecord, Method]:
-    """A run and its network of the best validation epoch: from its checkpoint, or trained once more.
+) -> tuple[RunRecord, Method, str]:
+    """A run, its network of the best validation epoch, and how it compares: from its checkpoint, or trained once more.
 
     A run that had no record gets one, and a checkpoint where MNISTMP_CHECKPOINTS asks for it.
+
+    Returns:
+        record, method, and whether the run took the course of the recorded one: "equal", "differs", or "new" if there
+        was none.
 
     Raises:
         engine.Diverged: there is no network.
@@ -89,23 +93,19 @@ def trained(
     if path.exists() and not on_epoch:
         record, network = _read_checkpoint(path, device)
         if record.spec.key() == spec.key():
-            return record, network
+            return record, network, _compare(record, preset)
     try:
         record, network = engine.fit_selected(spec, device=device, on_epoch=on_epoch)
     except engine.Diverged as error:
-        compare(error.record, preset)
+        _compare(error.record, preset)
         raise
-    compare(record, preset)
+    agreement = _compare(record, preset)
     if lacks_checkpoint(spec, preset):
         save(record, network, preset)
-    return record, network
+    return record, network, agreement
 
 
-def compare(record: RunRecord, preset: str) -> str:
-    """Whether a run took the course of the recorded one: "equal", "differs", or "new" if there was none.
-
-    A run that had no record gets one.
-    """
+def _compare(record: RunRecord, preset: str) -> str:
     recorded = records.find(record.spec, preset)
     if recorded is None:
         records.save(record, preset)
@@ -176,15 +176,23 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return arrays, json.loads(arrays.pop("about").tobytes())
     except Exception as error:  # zipfile, zlib, numpy and json promise no list of what bad bytes make them raise
         reason = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise InputError(f"{path} holds nothing that was seen: {reason}; delete it, and it is made again.") from None
+        raise InputError(f"{path} cannot be used: {reason}; delete it, and it is made again.") from None
 
 
 def write(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
-    """The inverse of `read`; the file is there completely or not at all."""
+    """The inverse of `read`; the file is there completely or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     text = json.dumps(about, ensure_ascii=False, allow_nan=False)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays, about=np.frombuffer(text.encode(), np.uint8))
-    return write_atomically(path, buffer.getvalue())
+    try:
+        return write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}); free the place, or set MNISTMP_RESULTS.") from None
 
 
 def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -199,15 +207,14 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
     def watch(epoch: int, network: Method, entry: dict[str, Any]) -> None:
         seen.append(glance(network))
 
-    before = records.find(spec, preset)
     if every_epoch or not checkpoint_path(preset, spec.row, spec.seed).exists():
         print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
     try:
-        record, network = trained(spec, preset, device, watch if every_epoch else None)
+        record, network, agreement = trained(spec, preset, device, watch if every_epoch else None)
     except engine.Diverged as error:
         raise InputError(str(error)) from None
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
-    origin = {"epoch": epoch, "record": compare(record, preset) if before else "new",
+    origin = {"epoch": epoch, "record": agreement,
               "environment": environment(device, spec.precision, engine.path_name(device))}  # fmt: skip
     if every_epoch:
         return {name: np.stack([one[name] for one in seen]) for name in seen[0]}, origin

@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_used_is_named(place):
     path = place / PRESET / "evidence" / "standard" / "predictions-seed-0.npz"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"torn")
-    with pytest.raises(InputError, match="predictions-seed-0.npz holds nothing that was seen: .*; delete it"):
+    with pytest.raises(InputError, match="predictions-seed-0.npz cannot be used: .*; delete it"):
         evidence.observe("standard", predictions, PRESET)
 
 

@@ -178,16 +178,16 @@ FORMAT_2 = np.frombuffer(b'{"format": 2}', np.uint8)
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a zip file"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n")), ""),
         (lambda path: path.write_bytes(b""), "No data left in file"),
-        (lambda path: rewrite(path, xy=np.full((40, 2), np.nan, np.float32)), "arrays do not fit each other"),
+        (lambda path: rewrite(path, xy=np.full((40, 2), np.nan, np.float32)), "not finite"),
         (lambda path: rewrite(path, xy=np.zeros((39, 2), np.float32)), "arrays do not fit each other"),
         (lambda path: rewrite(path, labels=np.zeros(40, object)), "allow_pickle=False"),
-        (lambda path: rewrite(path, labels=np.zeros(40, np.int64)), "Cannot cast"),
+        (lambda path: rewrite(path, labels=np.zeros(40, np.int64)), "does not hold the arrays xy, labels"),
         (lambda path: rewrite(path, about=FORMAT_2), "of format version 2 instead of 1"),
     ],
 )
 def test_a_broken_file_is_named_with_the_remedy(place, spoil, words):
     spoil(file.save(embedding(), PRESET))
-    with pytest.raises(InputError, match=rf"-val-seed-0.npz is no usable .*{words}.*; delete it and run mnistmp"):
+    with pytest.raises(InputError, match=rf"-val-seed-0.npz cannot be used: .*{words}.*; delete it"):
         latent.load(PRESET)
 
 
@@ -205,7 +205,7 @@ def test_committed_panels_are_read_and_written_back_byte_for_byte(monkeypatch, t
 def test_what_is_missing_is_computed_once_and_compared_with_the_record(place, monkeypatch):
     monkeypatch.setattr(work, "tsne", lambda features, seed: features[:, :2])
     trained = engine.fit_selected(spec_of(), device="cpu")  # once: training again would give the same
-    monkeypatch.setattr(engine, "fit_selected", lambda spec, device: trained)
+    monkeypatch.setattr(engine, "fit_selected", lambda spec, device, on_epoch: trained)
     said, views = [], latent.PANELS[:2]
     written = latent.compute(PRESET, views=views, progress=said.append)
     assert [path.name for path in written] == ["standard-val-seed-0.npz", "standard-test-seed-0.npz"]
@@ -258,7 +258,7 @@ def test_a_training_that_diverges_is_recorded_and_named(place, monkeypatch, reco
     if recorded:  # as done, on another machine
         records.save(stub_record(spec), PRESET)
 
-    def diverge(spec, device):
+    def diverge(spec, device, on_epoch):
         raise engine.Diverged(lost)
 
     monkeypatch.setattr(engine, "fit_selected", diverge)

@@ -1,4 +1,4 @@
-"""Train, and look at the features of the network of the best validation epoch: t-SNE and numbers."""
+"""The features of the network of the best validation epoch: t-SNE and numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from mnistmp.methods import Method
 from mnistmp.records import RunRecord
 from mnistmp.records.provenance import environment
 from mnistmp.selection import select
-from mnistmp.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -84,18 +83,14 @@ def settings(seed: int) -> dict[str, Any]:
     return {**TSNE, "random_state": seed, "pca": PCA}
 
 
-def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embedding]]:
-    """Train, take the network of the best validation epoch and look at its features. Stores nothing.
+def embed(record: RunRecord, network: Method, views: Sequence[View]) -> list[Embedding]:
+    """What the network of a run's best validation epoch makes of its digits. Stores nothing.
 
     Args:
-        spec: what to train.
+        record, network: as `engine.fit_selected` returns them.
         views: the splits to look at, and their titles.
-
-    Raises:
-        engine.Diverged: there is no network to look at.
     """
-    device = engine.pick_device()
-    record, network = engine.fit_selected(spec, device=device)
+    spec, device = record.spec, next(network.parameters()).device
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
     splits, panels = Splits(spec, device), []
     for view in views:
@@ -108,7 +103,7 @@ def embed(spec: RunSpec, views: Sequence[View]) -> tuple[RunRecord, list[Embeddi
         }  # fmt: skip
         xy = tsne(features, spec.seed)
         panels.append(Embedding(view.title, xy, labels, predicted, np.arange(len(labels)), about))
-    return record, panels
+    return panels
 
 
 def outputs(network: Method, splits: Splits, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

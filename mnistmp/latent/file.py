@@ -6,8 +6,6 @@ from as JSON. Nothing in it is pickled, so reading a file of unknown origin runs
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from mnistmp import paths
+from mnistmp import evidence, paths
 from mnistmp.errors import InputError
 from mnistmp.figures import Panel
-from mnistmp.files import write_atomically
 
 FORMAT = 1  # of the file; raised when its arrays or fields change
 
@@ -57,15 +54,8 @@ def save(embedding: Embedding, preset: str) -> Path:
     """
     about = embedding.about
     path = path_of(preset, about["row"], about["split"], about["seed"])
-    text = json.dumps({"format": FORMAT, **about}, ensure_ascii=False, allow_nan=False)
     arrays = {name: np.asarray(getattr(embedding, name), kind) for name, kind in _ARRAYS.items()}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays, about=np.frombuffer(text.encode(), np.uint8))
-    try:
-        return write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path} cannot be written ({reason}); free the place, or set MNISTMP_RESULTS.") from None
+    return evidence.write(path, arrays, {"format": FORMAT, **about})
 
 
 def read(path: Path, title: str = "") -> Embedding | None:
@@ -74,18 +64,21 @@ def read(path: Path, title: str = "") -> Embedding | None:
     Raises:
         InputError: one sentence with the file, what is wrong with it and what to do.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name].astype(kind, casting="no") for name, kind in _ARRAYS.items()}
-            about = json.loads(file["about"].tobytes())
-        if about["format"] != FORMAT:
-            raise ValueError(f"it is of format version {about['format']} instead of {FORMAT}")
-        lengths = {len(array) for array in arrays.values()}
-        if len(lengths) > 1 or not np.isfinite(arrays["xy"]).all() or arrays["labels"].max() > 9:
-            raise ValueError("its arrays do not fit each other")
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except Exception as error:  # zipfile, zlib, numpy and json promise no list of what bad bytes make them raise
-        reason = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise InputError(f"{path} is no usable feature space: {reason}; delete it and run mnistmp latent.") from None
+    arrays, about = evidence.read(path)
+    if problem := _problem(arrays, about):
+        raise InputError(f"{path} cannot be used: {problem}; delete it and run mnistmp latent.")
     return Embedding(title, **arrays, about=about)
+
+
+def _problem(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str | None:
+    if about.get("format") != FORMAT:
+        return f"it is of format version {about.get('format')} instead of {FORMAT}"
+    if {name: array.dtype for name, array in arrays.items()} != _ARRAYS:
+        return f"it does not hold the arrays {', '.join(_ARRAYS)}"
+    if len({len(array) for array in arrays.values()}) > 1:
+        return "its arrays do not fit each other"
+    if not np.isfinite(arrays["xy"]).all() or arrays["labels"].max() > 9:
+        return "it holds points that are not finite, or classes above 9"
+    return None

@@ -80,17 +80,15 @@ def compute(
     written = []
     for spec, due in missing(preset, seed, views).items():
         try:
-            record, panels = embed(spec, due)
+            record, network, agreement = evidence.trained(spec, preset, engine.pick_device())
         except engine.Diverged as error:
-            if records.find(spec, preset) is None:  # that it diverged is its result
-                records.save(error.record, preset)
             raise InputError(str(error)) from None
-        agreement = evidence.compare(record, preset)
         if agreement == "differs":
             progress(
                 f"{spec.row} seed {spec.seed}: this run takes another course than the recorded one, as machine or code "
                 "differ; Figure 3 shows this one, Table 2 that one."
             )
+        panels = embed(record, network, due)
         for panel in panels:
             panel.about["record"] = agreement
             written.append(file.save(panel, preset))
