@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,19 +84,20 @@ def neighbour_distances(
     known = {title: pair[:, np.isfinite(pair).all(0)] for title, pair in both.items()}
     alt = "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: "
     alt += ", ".join(groups) + "."
-    figure, grid = style.new(2.5, alt, width=style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
+    figure, grid = style.new(2.55, alt, width=style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
     figure.indexed = True  # a cloud of points
     reach = 1.08 * max(float(pair.max(initial=1e-9)) for pair in known.values())
     for axes, (title, (positive, negative)) in zip(grid.flat, known.items()):
         for margin in margins:
-            steep = margin > 1  # leaves the square through its upper side
-            axes.plot([0, reach], [0, margin * reach], color=style.PAPER, linewidth=0.8, zorder=1)
-            end = (0.97 * reach / margin, 0.97 * reach) if steep else (0.97 * reach, 0.97 * margin * reach)
-            axes.text(*end, f"m = {margin:g}", rotation=math.degrees(math.atan(margin)), rotation_mode="anchor",
-                      ha="right", va="bottom", fontsize=6.5, color="#505050")  # fmt: skip
+            end = (min(reach, reach / margin), min(reach, reach * margin))
+            axes.plot(*zip((0, 0), end), color=style.PAPER, linewidth=0.8, zorder=1)
+            # Outside, where no dot is; a line that leaves through the upper side is named within.
+            look = {"ha": "left", "va": "center"} if margin <= 1 else {"ha": "right", "va": "top"}
+            axes.annotate(f"{margin:g}", end, (3, 0), textcoords="offset points", fontsize=6.5, color="#505050", **look)
         axes.scatter(negative, positive, s=9, color=style.OURS, alpha=0.6, linewidths=0, zorder=2)
         # Both axes alike: the slope of a line is its margin.
-        axes.set(title=title, xlim=(0, reach), ylim=(0, reach), xlabel="to the nearest negative", aspect="equal")
+        axes.set(title=title, xlim=(0, reach), ylim=(0, reach), xlabel="to the nearest negative", box_aspect=1)
+        axes.text(1.02, 1, "m", transform=axes.transAxes, fontsize=6.5, color="#505050", style="italic", va="top")
         axes.locator_params(nbins=4)
     grid[0, 0].set_ylabel("to the nearest positive")
     return figure

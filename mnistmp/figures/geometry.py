@@ -137,5 +137,5 @@ def push_rule(margin: float = 0.9) -> style.Figure:
     if math.isfinite(margin):
         handles.append(Line2D([], [], color="none", marker="D", markersize=8, markerfacecolor="#ececec",
                               markeredgecolor="#a0a0a0", label=f"nearer than {margin:g} × negative"))  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure

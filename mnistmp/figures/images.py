@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 
 from mnistmp.figures import style
 
 _GAP = 2  # pixels of white between images
+_LARGEST = 0.55  # inches: an image's side, where there are few
 
 
 @style.styled
@@ -107,15 +109,18 @@ def _grid(images: np.ndarray, rows: int | Sequence[str], titles: Sequence[str] |
         top, left = index // columns * down, index % columns * across
         canvas[top : top + height, left : left + width] = image
 
-    shape = canvas.shape[0] / canvas.shape[1]
-    labels = 0.7 if names else 0.0
-    heading = 0.15 + 0.13 * max((title.count("\n") + 1 for title in titles), default=0) if titles else 0.04
-    figure_width = min(style.WIDTH, labels + 0.55 * columns + 0.1)
-    figure, axes = style.new((figure_width - labels) * shape + heading, alt, width=figure_width)
-    axes.imshow(canvas, aspect="equal")
+    figure, axes = style.new(1.0, alt)
+    axes.imshow(canvas, aspect="auto")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_xticks(np.arange(columns) * across + (width - 1) / 2 if titles else [], titles or [])
     axes.set_yticks(np.arange(count) * down + (height - 1) / 2 if names else [], names or [])
+    # Words take the room that they need, images the rest: the size makes their pixels square.
+    padding = mpl.rcParams["figure.constrained_layout.w_pad"]
+    figure.draw_without_rendering()
+    around, inside = axes.get_tightbbox(), axes.get_window_extent()
+    beside, above = ((around.size - inside.size) / figure.dpi + 2 * padding).tolist()
+    wide = min(style.WIDTH - beside, _LARGEST * columns)
+    figure.set_size_inches(wide + beside, wide * canvas.shape[0] / canvas.shape[1] + above)
     return figure

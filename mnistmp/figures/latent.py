@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from mnistmp.figures import style
 
 _COLUMNS = 3  # panels side by side
+DRAWN = 2000  # points of a panel
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Panel:
 def latent_space(panels: Sequence[Panel]) -> style.Figure:
     """Figure 3: a panel per feature space; colour is the true class, circle predicted right, cross wrong.
 
-    The title carries the panel's letter and accuracy. Points are drawn in a fixed, mixed order,
-    so that no class lies on top of another everywhere; in a PDF they are pixels, not ten
-    thousand shapes. A panel without points says so.
+    The title carries the panel's letter and its accuracy on all points. At most `DRAWN` of them are drawn, chosen
+    by chance once and for all: more would hide which are crosses. The number of each class stands among its
+    points, which are pixels in a PDF. A panel without points says so.
 
     Args:
         panels: at most 26.
@@ -49,7 +51,7 @@ def latent_space(panels: Sequence[Panel]) -> style.Figure:
         + "; ".join(f"({ascii_lowercase[i]}) {panel.title}" for i, panel in enumerate(panels))
         + "."
     )
-    size = {"width": side * columns, "height": (side + 0.22) * lines + 0.25}
+    size = {"width": side * columns, "height": (side + 0.22) * lines + 0.4}
     figure, grid = style.new(alt=alt, rows=lines, columns=columns, squeeze=False, **size)
     figure.indexed = True
     for index, (axes, panel) in enumerate(zip(grid.flat, panels)):
@@ -71,25 +73,24 @@ def latent_space(panels: Sequence[Panel]) -> style.Figure:
         for digit, color in enumerate(style.CLASSES)
     ]
     marks = [
-        Line2D([], [], marker=marker, color=style.PAPER, linestyle="none", label=label)
+        Line2D([], [], marker=marker, color=style.OURS, linestyle="none", label=label)
         for marker, label in (("o", "predicted right"), ("x", "wrong"))
     ]
+    most = max(len(panel.xy) for panel in panels)
+    title = f"{DRAWN:,} of {most:,} digits" if most > DRAWN else None
     short = columns < _COLUMNS
-    figure.legend(
-        handles=dots + marks, loc="outside lower center", ncols=6 if short else 12, columnspacing=1.1, handletextpad=0.1
-    )
+    look = {"ncols": 6 if short else 12, "columnspacing": 1.1, "handletextpad": 0.1, "title_fontsize": 7.5}
+    figure.legend(handles=dots + marks, loc="outside upper center", title=title, **look)
     return figure
 
 
 def _points(axes, panel):
     colors = np.array(style.CLASSES)
-    order = np.random.default_rng(0).permutation(len(panel.xy))
+    order = np.random.default_rng(0).permutation(len(panel.xy))[:DRAWN]
     right = panel.labels == panel.predicted
-    # About the same share of ink for a thousand points as for ten thousand.
-    size = min(14.0, max(1.1, 11_000 / len(order)))
     for mask, look in (
-        (right, {"marker": "o", "s": size, "linewidths": 0, "alpha": 0.7, "gid": "right"}),
-        (~right, {"marker": "x", "s": 4.0 * size, "linewidths": 0.25 + 0.05 * size, "alpha": 1.0, "gid": "wrong"}),
+        (right, {"marker": "o", "s": 6, "linewidths": 0, "alpha": 0.6, "gid": "right"}),
+        (~right, {"marker": "x", "s": 16, "linewidths": 0.8, "alpha": 1.0, "gid": "wrong"}),
     ):
         drawn = order[mask[order]]
         axes.scatter(*panel.xy[drawn].T, c=list(colors[panel.labels[drawn]]), rasterized=True, **look)
@@ -97,6 +98,14 @@ def _points(axes, panel):
     middle = (panel.xy.max(0) + panel.xy.min(0)) / 2
     half = 0.53 * max(float(np.ptp(panel.xy, axis=0).max()), 1e-9)
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
+    # A class's number stands where most of its points are, less those of others.
+    xy, labels = panel.xy[order] / half, panel.labels[order]
+    near = np.exp(-50 * ((xy[:, None] - xy) ** 2).sum(2))
+    own = (near * np.where(labels[:, None] == labels, 1, -1)).sum(1)
+    look = {"ha": "center", "va": "center", "weight": "bold"}
+    for digit in np.unique(labels):
+        place = panel.xy[order][np.where(labels == digit, own, -np.inf).argmax()]
+        axes.text(*place, str(digit), path_effects=[withStroke(linewidth=2.5, foreground="white")], **look)
 
 
 def _checked(panel: Panel) -> Panel:

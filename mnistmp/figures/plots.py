@@ -21,6 +21,7 @@ def lines(
     references: Mapping[str, float] | None = None,
     colors: Sequence[str] | None = None,
     ylim: tuple[float | None, float | None] = (None, None),
+    log: bool = False,
 ) -> style.Figure:
     """A line per column of a table, over its index.
 
@@ -31,6 +32,7 @@ def lines(
         colors: one per column, for instance `figures.VALIDATION` and `figures.TEST`; columns of one colour
             get dashes of their own. None for the style's colours.
         ylim: lowest and highest value shown; None to fit the data.
+        log: a logarithmic axis, for values above 0 that are many times larger than others.
     """
     names = [str(column) for column in table.columns]
     figure, axes = style.new(2.4, f"{ylabel} over {table.index.name or 'the index'}: {', '.join(names)}.")
@@ -42,6 +44,10 @@ def lines(
     for at, (label, height) in enumerate((references or {}).items()):
         dashes = _REFERENCES[at % len(_REFERENCES)]
         axes.axhline(height, color=style.PAPER, linewidth=0.9, linestyle=dashes, label=label, zorder=1)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
+        axes.grid(True, which="minor", linewidth=0.25)
     axes.set(xlabel=table.index.name or "", ylabel=ylabel, ylim=ylim)
     if pd.api.types.is_integer_dtype(table.index):
         axes.xaxis.get_major_locator().set_params(integer=True)
