@@ -25,10 +25,23 @@ class RecordError(InputError):
     """A record cannot be read, written or used."""
 
 
+def require(holds: bool, name: str, value: object, valid: str) -> None:
+    """InputError, with what is `valid` and what to do, unless something holds of a value."""
+    if not holds:
+        what, kind = repr(value), type(value)
+        if hasattr(value, "shape") and hasattr(value, "dtype"):
+            what = f"{kind.__module__}.{kind.__name__} ({value.dtype}, shape {tuple(value.shape)})"
+        raise InputError(f"{name} is {' '.join(what.split())[:80]}; {valid}.")
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """InputError, with the choices, unless `value` is one of them."""
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+    require(isinstance(value, str) and value in choices, name, value, f"choose one of {', '.join(choices)}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """InputError unless `value` can be called, or is None."""
+    require(value is None or callable(value), name, value, "give a function of an image or a label, or None")
 
 
 def sentence(error: ValidationError) -> str:

@@ -54,6 +54,20 @@ def plain_name(name: str, what: str) -> str:
     return name
 
 
+def folder(place: str | Path, what: str) -> Path:
+    """The folder that is named, as an absolute path; InputError where it cannot be one."""
+    try:
+        path = Path(place).expanduser().absolute()
+        str(path).encode()  # notebooks and records name it, in UTF-8
+        if "\0" in str(path):
+            raise ValueError
+        return path
+    except (RuntimeError, TypeError, ValueError) as error:
+        wrong = {RuntimeError: "names no user's folder", UnicodeEncodeError: "is not UTF-8"}
+        wrong = wrong.get(type(error), "is no path")
+        raise InputError(f"{what} is {place!r}, which {wrong}; give the path of another folder.") from None
+
+
 def shown(path: Path) -> str:
     """A path as one would type it: relative to the current folder where it lies in there."""
     try:
@@ -64,14 +78,5 @@ def shown(path: Path) -> str:
 
 def _place(variable: str, name: str, preset: str | None) -> Path:
     override = os.environ.get(variable)  # an empty value counts as none
-    place = _folder(override, variable) if override else (checkout() or Path.cwd()) / name
+    place = folder(override, variable) if override else (checkout() or Path.cwd()) / name
     return place if preset is None else place / plain_name(preset, "preset")
-
-
-def _folder(text: str, variable: str) -> Path:
-    try:
-        text.encode()  # notebooks and records name the folder, in UTF-8
-        return Path(text).expanduser().absolute()
-    except (RuntimeError, UnicodeError) as error:
-        what = "names no user's folder" if isinstance(error, RuntimeError) else "is not UTF-8"
-        raise InputError(f"{variable} is {text!r}, which {what}; give the path of another folder.") from None

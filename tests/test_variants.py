@@ -316,18 +316,3 @@ def test_evaluate():
     assert network.training and network.features.training and torch.equal(one["confusion"], other["confusion"])
     assert set(irm_answers := evaluate(lambda x: x[:, :, 0, 0], "irm", dataset="digits")) == set(one)
     assert irm_answers["confusion"].shape == (2, 2)
-
-
-@pytest.mark.parametrize(
-    "model, options, message",
-    [
-        (lambda images: torch.zeros(len(images), 9), {}, r"answers 1000 .*|answers 360 images with .*\(360, 9\)"),
-        (lambda images: None, {}, "with NoneType; logits of shape"),
-        (lambda images: torch.full((len(images), 10), float("nan")), {}, "NaN or infinite logits"),
-        (LeNet(), {"batch_size": 0}, "batch_size is 0"),
-        (LeNet(), {"variant": "gip", "split": "anomaly"}, "digits of no class"),
-    ],
-)
-def test_evaluate_refuses(model, options, message):
-    with pytest.raises(InputError, match=message):
-        evaluate(model, **options, dataset="digits")

@@ -17,7 +17,7 @@ from mnistmp.data import palette as colors_of
 from mnistmp.data import variants
 from mnistmp.data.palette import PALETTE, as_palette, check_geometry, color_table, mean_color
 from mnistmp.data.variants import VARIANTS, Split, Variant
-from mnistmp.errors import check_choice
+from mnistmp.errors import check_callable, check_choice
 
 
 class ColoredMNIST(torchvision.datasets.VisionDataset):
@@ -45,12 +45,15 @@ class ColoredMNIST(torchvision.datasets.VisionDataset):
         dataset: str = "mnist",
         check: str = "raise",
     ) -> None:
+        check_choice("dataset", dataset, data.DATASETS)
         if root is None and dataset == "mnist":
             root = data.data_root()
         super().__init__(root, transform=transform, target_transform=target_transform)
         self.variant = variants.find(variant)
         check_choice("split", split, tuple(self.variant.splits))  # before the digits are loaded or even downloaded
         check_choice("check", check, ("raise", "warn"))
+        check_callable("transform", transform)
+        check_callable("target_transform", target_transform)
         classes = len(self.variant.classes)
         if any(one.rest == "mean" for one in self.variant.splits.values()):
             check_geometry(self.variant.palette, strict=check == "raise", classes=classes)

@@ -91,7 +91,8 @@ def data_root(root: str | Path | None = None) -> Path:
     named = root or os.environ.get("MNISTMP_DATA")
     try:
         return Path(named or user_cache_path("mnistmp")).expanduser().resolve()
-    except RuntimeError as error:  # from pathlib: no such user, a user without a home, a link to itself
+    # From pathlib: no such user, a user without a home, a link to itself; no path at all
+    except (RuntimeError, TypeError, ValueError) as error:
         raise DataError(
             f"{named or 'the cache folder'} is no folder for MNIST ({str(error).rstrip('.')}): "
             f"set MNISTMP_DATA to one, {DIGITS_REMEDY}."

@@ -11,7 +11,7 @@ import torch
 
 from mnistmp.data.dataset import ColoredMNIST
 from mnistmp.data.variants import Variant
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, require
 
 
 def evaluate(
@@ -42,14 +42,19 @@ def evaluate(
         InputError: answers of the wrong shape or not finite, a batch size that cannot be.
         DataError, ValueError: as `ColoredMNIST`.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}; give a whole number from 1 on.")
+    require(callable(model) and not isinstance(model, type), "model", model, "give a module or a function, no class")
+    require(type(batch_size) is int and batch_size >= 1, "batch_size", batch_size, "give a whole number from 1 on")
     images = ColoredMNIST(root, variant, split, transform, dataset=dataset)
     if bool((images.targets < 0).any()):
         raise InputError(f"Split {split!r} holds digits of no class, so there is no accuracy; choose another split.")
     classes = len(images.classes)
     if device is None:
         device = next((one.device for one in getattr(model, "parameters", list)()), torch.device("cpu"))
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch built without CUDA asserts
+        why = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"device is {device!r}, which cannot be used here ({why}); give one such as 'cpu'.") from None
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device="cpu")
     with torch.inference_mode(), _evaluating(model):
         for start in range(0, len(images), batch_size):
@@ -57,7 +62,13 @@ def evaluate(
             if transform is None:
                 batch, labels = images.tensors(slice(start, end))
             else:
-                batch = torch.stack([images[index][0] for index in range(start, end)])
+                made = [images[index][0] for index in range(start, end)]
+                shapes = {tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__ for one in made}
+                require(
+                    len(shapes) == 1 and isinstance(made[0], torch.Tensor), "what transform makes",
+                    " and ".join(map(str, shapes)), "let it make tensors (C, H, W) of one size",
+                )  # fmt: skip
+                batch = torch.stack(made)
                 labels = images.targets[start:end]
             named = _answers(model(batch.to(device)), len(labels), classes)
             confusion += torch.bincount(classes * labels + named, minlength=classes**2).view(classes, classes)
@@ -71,9 +82,9 @@ def evaluate(
 
 
 def _answers(logits: Any, count: int, classes: int) -> torch.Tensor:
-    if not isinstance(logits, torch.Tensor) or logits.shape != (count, classes):
-        what = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InputError(f"The model answers {count} images with {what}; logits of shape ({count}, {classes}) are due.")
+    fits = isinstance(logits, torch.Tensor) and logits.is_floating_point() and logits.shape == (count, classes)
+    due = f"a floating-point tensor of logits of shape ({count}, {classes}) is due"
+    require(fits, f"the model's answer to {count} images", logits, due)
     if not bool(torch.isfinite(logits).all()):
         raise InputError("The model answers with NaN or infinite logits; look at its weights and its input.")
     return logits.argmax(1).cpu()

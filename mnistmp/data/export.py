@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mnistmp import paths
 from mnistmp.data.dataset import ColoredMNIST
 from mnistmp.data.palette import resize
 from mnistmp.data.variants import Variant, find
@@ -51,7 +52,7 @@ def export(
             anything is written.
         DataError: the digits cannot be had.
     """
-    variant, folder = find(variant), Path(folder).expanduser()
+    variant, folder = find(variant), paths.folder(folder, "folder")
     check_choice("format", kind, FORMATS)
     if kind == "parquet":
         _pyarrow()

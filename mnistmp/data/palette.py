@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from mnistmp import data
-from mnistmp.errors import check_choice
+from mnistmp.errors import check_choice, require
 
 # Class colours 0-9, RGB. The paper gives the geometry only; the authors published these values later.
 PALETTE = torch.tensor(
@@ -48,9 +48,11 @@ def as_palette(palette: Any, classes: int = 10) -> torch.Tensor:
         colors = torch.as_tensor(palette, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         colors = torch.empty(0)
-    if colors.shape != (classes, 3) or colors.is_floating_point() or colors.min() < 0 or colors.max() > 255:
-        number = "ten" if classes == 10 else classes
-        raise ValueError(f"a palette is {number} RGB colours of whole numbers from 0 to 255, of shape ({classes}, 3).")
+    whole = colors.shape == (classes, 3) and not colors.is_floating_point() and not colors.is_complex()
+    require(
+        whole and colors.min() >= 0 and colors.max() <= 255, "palette", palette,
+        f"give {classes} RGB colours of whole numbers from 0 to 255, of shape ({classes}, 3)",
+    )  # fmt: skip
     return colors.to(torch.uint8, copy=True)
 
 

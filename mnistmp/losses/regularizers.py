@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mnistmp.errors import check_choice
+from mnistmp.errors import InputError, check_choice, require
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
@@ -12,9 +12,12 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def check_batch(samples: torch.Tensor) -> None:
+def check_batch(name: str, samples: torch.Tensor) -> None:
+    """InputError unless `samples` is a floating-point tensor with a sample at least."""
+    fits = isinstance(samples, torch.Tensor) and samples.is_floating_point() and samples.ndim
+    require(fits, name, samples, "give a floating-point tensor, a sample in each row")
     if not len(samples):
-        raise ValueError(f"the batch {tuple(samples.shape)} is empty; a loss needs one sample at least.")
+        raise InputError(f"the batch {tuple(samples.shape)} is empty; a loss needs one sample at least.")
 
 
 def double_soft_orthogonality(weight: torch.Tensor, norm: str = "squared") -> torch.Tensor:
@@ -68,9 +71,9 @@ def decorrelation(features: torch.Tensor, layout: str = "positions", reduction: 
     """
     check_choice("layout", layout, ("positions", "pooled", "flat"))
     check_choice("reduction", reduction, ("sum", "mean"))
+    check_batch("features", features)
     if features.ndim not in (2, 4):
         raise ValueError(f"features {tuple(features.shape)} do not fit; expected (N, C, H, W) or (N, D).")
-    check_batch(features)
     rows = at_least_float32(features)
     if rows.ndim == 4 and layout == "positions":
         rows = rows.permute(0, 2, 3, 1).flatten(0, 2)
@@ -109,7 +112,7 @@ def spectral_decoupling(
         ValueError: an empty batch, an unknown reduction, or labels that are missing.
     """
     check_choice("reduction", reduction, ("mean", "sum", "half-mean", "true-logit"))
-    check_batch(logits)
+    check_batch("logits", logits)
     squares = at_least_float32(logits).square()
     if reduction == "sum":
         return squares.sum(1).mean()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mnistmp.errors import InputError, check_choice
+from mnistmp.errors import InputError, check_choice, require
 from mnistmp.losses.regularizers import at_least_float32, check_batch
 
 Scaling = Literal["coordinate", "channel", "batch", "sample"]
@@ -89,11 +89,15 @@ def reverse_contrastive_loss(
             condition per map or coordinate without one positive and one negative to compare.
     """
     _check_variant(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon)
+    check_batch("features", features)
+    whole = isinstance(labels, torch.Tensor) and not labels.is_floating_point() and not labels.is_complex()
+    require(whole, "labels", labels, "give a class number for each sample, an integer tensor (N,)")
     if features.ndim < 2 or labels.shape != features.shape[:1]:
         raise ValueError(
             f"features {tuple(features.shape)} and labels {tuple(labels.shape)} do not fit; expected (N, ...) and (N,)."
         )
-    check_batch(features)
+    if labels.device != features.device:
+        raise InputError(f"features are on {features.device} and labels on {labels.device}; move labels there.")
     # Distances and extrema do not depend on the order of the coordinates: take the order in
     # which channels-last features lie in memory, (N, k, k, C), and nothing is copied.
     features = at_least_float32(features).movedim(1, -1)
