@@ -285,8 +285,8 @@ def page_of(count=40, views=2):
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 28, 28), generator=random, dtype=torch.uint8)
     made = [embedding(view, count) for view in latent.PANELS[:views]]
-    colors = [palette.PALETTE, palette.TEST_COLOR.expand(10, 3)][:views]
-    return interactive.latent_space(made, images, colors, ["first", "second"][:views], "ab"[:views]), made, images
+    colors = [palette.PALETTE, palette.TEST_COLOR.expand(10, 3)] * 3
+    return interactive.latent_space(made, images, colors[:views], ["purity"] * views, "abcdef"[:views]), made, images
 
 
 def test_the_page_holds_nothing_of_chance_and_says_what_it_leaves_out():
@@ -348,6 +348,24 @@ def test_the_page_works_in_a_browser(tmp_path):
         assert readout.inner_text() == "No digit chosen."
     assert requests == [f"file://{tmp_path / 'page.html'}"]  # and nothing from elsewhere
     assert not [problem for problem in browser.problems if problem.startswith(("error", "warning"))]
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_all_panels_are_seen_at_once_on_a_desk_and_one_below_the_other_on_a_phone(tmp_path):
+    (tmp_path / "page.html").write_text(page_of(views=6)[0], encoding="utf-8")
+    edges = """[...document.querySelectorAll("main > div, #readout")].map(one => one.getBoundingClientRect())
+        .map(box => [box.left, box.top + scrollY, box.right, box.bottom + scrollY])"""
+    with Browser(tmp_path / "profile") as browser:
+        for width, height in ((1280, 900), (1600, 1000), (1280, 720), (390, 844)):
+            browser.open(tmp_path / "page.html", width, height)
+            browser.wait("window.Bokeh?.documents[0]?.is_idle")
+            browser.page.keyboard.press("ArrowRight")  # what is then read about the digit takes room, too
+            left, top, right, bottom = np.array(browser.evaluate(edges)).T
+            assert len(left) == 7 and left.min() >= 0 and right.max() <= width
+            assert len({*left[:6]}) == (1 if width == 390 else 3)
+            assert width == 390 or (bottom.max() <= height and (bottom - top)[:6].min() > 200)
+        assert not [problem for problem in browser.problems if problem.startswith(("error", "warning"))]
 
 
 def test_stored_files_hold_no_pickle_and_no_date(place):

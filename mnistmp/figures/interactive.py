@@ -66,8 +66,8 @@ def latent_space(
         plot.axis.visible = plot.grid.visible = False
         plot.toolbar.autohide, plot.toolbar.logo = True, None
         at = {"x": f"x{place}", "y": f"y{place}"}
-        for source, look in ((pale, {"size": 2.5, "alpha": 0.35}), (digits, {"size": 4, "alpha": 0.85})):
-            for right, marker in ((1, {"marker": "circle", "line_width": 0}), (0, {"marker": "x"})):
+        for source, look in ((pale, {"size": 2.5, "alpha": 0.35}), (digits, {"size": 4.5, "alpha": 0.85})):
+            for right, marker in ((1, {"marker": "circle", "line_width": 0}), (0, {"marker": "x", "line_width": 1.3})):
                 view = CDSView(filter=classes[source] & GroupFilter(column_name=f"right{place}", group=right))
                 color = linear_cmap("label", CLASSES, -0.5, 9.5)
                 clouds.append(plot.scatter(**at, source=source, view=view, color=color, **look, **marker))
