@@ -7,6 +7,7 @@ records: `results/<preset>/evidence/<row>/<name>-seed-<k>.npz`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import io
@@ -160,8 +161,15 @@ def observe(row: str, look: Look, preset: str, seed: int = 0, *, every_epoch: bo
         about = {**asked, "spec": spec.to_json(), **origin}
         write(path, seen, about)
     if about["record"] == "differs":
-        print(f"{row} seed {seed}, seen here, took another course than the run in the tables: machine or code differ.")
+        _say_once(
+            f"{row} seed {seed}, seen here, took another course than the run in the tables: machine or code differ."
+        )
     return seen
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
