@@ -67,14 +67,22 @@ def test_commands_named_exist():
     assert made <= targets and len(made) >= 5
 
 
-def test_the_example_runs():
-    """The README's Python, on the embedded digits instead of a download."""
-    code = re.search(r"```python\n(.*?)```", PAGES["README.md"], re.S)[1]
-    there, here = 'MNISTMP("data", split="train",', 'MNISTMP(None, dataset="digits", split="train",'
-    assert there in code and "download=True" in code
+def example(page):
+    """The Python of a page, on the embedded digits instead of a download."""
+    code = re.search(r"```python\n(.*?)```", PAGES[page], re.S)[1]
+    return code.replace("download=True", 'dataset="digits"').replace('root="data"', 'dataset="digits"')
+
+
+def test_the_examples_run(capsys, monkeypatch):
+    monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     names = {}
-    exec(code.replace(there, here), names)
+    exec(example("README.md"), names)
+    assert names["data"].dataset == "digits"
     assert names["images"].shape == (128, 3, 28, 28) and names["rcl"].item() < 0 and names["loss"].requires_grad
+    exec(example("docs/results.md"), names)
+    assert len(names["table"]) == 18
+    exec(example("docs/datasets.md"), names)
+    assert re.findall(r"^(\S+) 0\.\d+$", capsys.readouterr().out, re.M) == ["mp", "up-uniform", "up-anti"]
 
 
 def test_the_loss_grows_with_the_number_of_features():
