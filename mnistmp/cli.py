@@ -104,7 +104,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--variant": {"default": "mp", "metavar": "NAME", "help": "such as mp (default) or irm, see mnistmp audit"},
     "--to": {"required": True, "type": _named, "metavar": "FOLDER", "help": "a new or an empty folder"},
     "--format": {"default": "npz", "metavar": "NAME", "help": "npz (default), torch or parquet"},
-    "--train": {"metavar": "NAME", "help": "also train: irm's published experiment, or methods on a variant in 28x28"},
+    "--train": {"metavar": "NAME", "help": "first train: irm, the published experiment; or up, networks for MNIST-UP"},
     "name": {"metavar": "NAME", "help": "such as my-idea"},
     "names": {"nargs": "*", "metavar": "NAME", "help": "such as 08 or 08_rcl_margin_sweep (default: all)"},
 }

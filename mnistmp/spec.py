@@ -70,7 +70,6 @@ class RunSpec:
         precision: "bfloat16" is mixed precision: bfloat16 products, float32 weights,
             losses and updates.
         last_batch: "keep" or "drop" the incomplete batch at an epoch's end.
-        variant: what the test digits wear in place of "test" colour, see `data.variants`; "mp" is the paper's.
 
     Raises:
         InputError: any value that cannot be.
@@ -93,7 +92,6 @@ class RunSpec:
     momentum: Annotated[Factor, Field(lt=1)] = 0.9
     weight_decay: Factor = 1e-5
     last_batch: Literal["keep", "drop"] = "keep"
-    variant: Literal["mp", "up-uniform", "up-anti"] = "mp"
 
     def __post_init__(self):
         object.__setattr__(self, "options", methods.resolve_options(self.method, self.options))
@@ -104,9 +102,7 @@ class RunSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; infinity as the string "inf", which JSON cannot write as a number."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        # A field or an option that was added later is left out at its default: keys of earlier runs stay.
-        if self.variant == "mp":
-            del fields["variant"]
+        # An option that was added later is left out at its default: keys of earlier runs stay.
         added = methods.get(self.method).added_options
         fields["options"] = {k: "inf" if v == math.inf else v for k, v in self.options.items() if added.get(k) != v}
         return fields
@@ -116,7 +112,7 @@ class RunSpec:
         """The inverse of `to_json`: no field may be left to its default. Raises InputError as RunSpec does."""
         if not isinstance(values, Mapping):
             raise InputError(f"A run is {values!r:.50}; it must be an object with the run's fields.")
-        missing = [f.name for f in dataclasses.fields(cls) if f.name not in {*values, "variant"}]
+        missing = [f.name for f in dataclasses.fields(cls) if f.name not in values]
         if missing:
             raise InputError(f"The run lacks the field {missing[0]!r}.")
         return cls(**values)

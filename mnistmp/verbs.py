@@ -252,28 +252,32 @@ def search(args: argparse.Namespace) -> int:
 
 @verb(
     "measure the paper's Table 1 on the coloured MNISTs",
-    *("variant", "--train", "--preset", "--results", "--seeds", "--jobs", "--dry-run"),
+    *("variant", "--train", "--preset", "--results", "--seeds"),
 )
 def audit(args: argparse.Namespace) -> int:
     from mnistmp import paper, paths
     from mnistmp.data import variants
+    from mnistmp.errors import check_choice
     from mnistmp.results import audit, irm, markdown
 
-    dataset, code, measured = paper.preset(args.preset).dataset, 0, None
-    if args.train:
-        code = _train_variant(args, dataset)
-        text = audit.trained_to_markdown(audit.trained(dataset))
-        text = irm.to_markdown(irm.table(audit.folder(dataset))) if args.train == "irm" else text
+    dataset, measured = paper.preset(args.preset).dataset, None
+    folder = audit.folder(dataset)
+    check_choice("--train", args.train or "up", ("irm", "up"))
+    if args.train == "irm":
+        irm.run(folder, dataset)
+        text = irm.to_markdown(irm.table(folder))
+    elif args.train:
+        audit.observe(args.preset, args.seeds)
+        text = audit.observed_to_markdown(audit.observed(args.preset))
     else:
         names = [variants.find(args.variant).name] if args.variant else tuple(variants.VARIANTS)
         measured = audit.audit(names, dataset)
         text = audit.to_markdown(measured, dataset)
-    if not args.dry_run:
-        print(_aligned(text))
-        if not args.variant:
-            files = markdown.write(paths.results(audit.folder(dataset)), audit.texts(dataset, measured))
-            print(f"Tables:     {', '.join(map(paths.shown, files))}")
-    return code
+    print(_aligned(text))
+    if not args.variant:
+        files = markdown.write(paths.results(folder), audit.texts(args.preset, measured))
+        print(f"Tables:     {', '.join(map(paths.shown, files))}")
+    return 0
 
 
 @verb("write a coloured MNIST as files for others", "--variant", "--to", "--format", "--preset")
@@ -284,19 +288,6 @@ def export(args: argparse.Namespace) -> int:
     dataset = paper.preset(args.preset).dataset
     written = export(args.variant, args.to, args.format, dataset=dataset)
     print(f"Files:      {', '.join(map(paths.shown, written))}")
-    return 0
-
-
-def _train_variant(args: argparse.Namespace, dataset: str) -> int:
-    from mnistmp.results import audit, irm
-    from mnistmp.sweep.run import Sweep
-
-    folder = audit.folder(dataset)
-    if args.train != "irm":
-        specs = audit.specs(args.train, args.preset, args.seeds)
-        return _train(Sweep(specs, folder, jobs=args.jobs, sources=[args.preset]), args)
-    if not args.dry_run:
-        irm.run(folder, dataset)
     return 0
 
 

@@ -34,7 +34,7 @@ def test_written_tables_are_the_records(monkeypatch, tmp_path):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
     tables = table2.side_by_side("paper"), claims.compare(found), ablation.table("paper", found), calibration.table()
-    for name, text in audit.texts("mnist").items():
+    for name, text in audit.texts("paper").items():
         assert (ROOT / "results/variants" / name).read_text() == text, "run: mnistmp audit --preset paper"
     grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))

@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from mnistmp import ColoredMNIST, LeNet, RunSpec, cli, data, evaluate, paper
+import mnistmp
+from mnistmp import ColoredMNIST, LeNet, cli, data, evaluate, paper
 from mnistmp.data import palette, variants
 from mnistmp.data.variants import VARIANTS, Split
-from mnistmp.engine import Splits
 from mnistmp.errors import InputError
 from mnistmp.results import audit, irm
 
@@ -275,18 +275,22 @@ def test_the_colour_bias_of_repair_is_one_with_class_colours_and_zero_without():
     assert abs(color_bias(train.images.numpy()[..., None].repeat(3, 3), train.targets.numpy())) < 0.05
 
 
-def test_a_run_on_another_variant_has_a_key_of_its_own_and_the_others_keep_theirs():
-    own = paper.spec_for("standard", 0, "digits", "float32", epochs=1)
-    assert "variant" not in own.to_json()
-    up = audit.specs("up-anti", "digits", "0")[0]
-    assert up.row == "standard+variant=up-anti" and RunSpec.from_json(up.to_json()) == up != own
-    assert audit.specs("mp", "digits", "0")[0].key() == paper.spec_for("standard", 0, "digits", up.precision).key()
-    splits = Splits(up, torch.device("cpu"))
-    images, labels = splits.batch("test", slice(0, 50))
-    assert torch.equal(images.float(), digits("up-anti", "test").tensors(slice(0, 50))[0].to(images.dtype).float())
-    assert torch.equal(splits.splits["train"][2], digits("up-anti").color_index)
-    with pytest.raises(InputError, match="--train is 'gip'; choose one of irm, mp"):
-        audit.specs("gip", "digits")
+def test_the_same_networks_are_tested_on_mnist_up(tmp_path, monkeypatch, capsys):
+    for name, value in (("RESULTS", str(tmp_path)), ("CHECKPOINTS", "1"), ("PRECISION", "float32")):
+        monkeypatch.setenv(f"MNISTMP_{name}", value)
+    small = replace(paper.PRESETS["digits"], fields={"dataset": "digits", "epochs": 1})
+    monkeypatch.setitem(paper.PRESETS, "digits", small)
+    monkeypatch.setattr(audit, "METHODS", ("standard",))
+    assert cli.main(["audit", "--train", "up", "--seeds", "0,1"]) == 0
+    assert "Standard Training Procedure  2" in capsys.readouterr().out
+    seen = audit.observed("digits").set_index("variant")
+    for name in ("mp", "up-uniform", "up-anti"):
+        right = [evaluate(mnistmp.load("standard", seed, "digits"), name, dataset="digits") for seed in (0, 1)]
+        assert seen.loc[name].test_mean == pytest.approx(50 * sum(one["accuracy"] for one in right)), name
+    table = (tmp_path / "variants-digits/up.md").read_text()
+    assert table.count("| 2 |") == 3 and not (tmp_path / "variants-digits/irm.md").exists()
+    assert cli.main(["audit", "--train", "gip"]) == 2
+    assert "--train is 'gip'; choose one of irm, up." in capsys.readouterr().err
 
 
 def test_the_published_experiment_learns_colour_and_without_it_shape():

@@ -8,7 +8,6 @@ import torch
 
 from mnistmp import data
 from mnistmp.data import palette
-from mnistmp.data.dataset import ColoredMNIST
 from mnistmp.spec import RunSpec
 
 
@@ -28,8 +27,6 @@ class Splits:
         self.splits = {}
         for name in ("train", "val", "test"):
             images, labels, colors = palette.split_digits(digits, name)
-            if spec.variant != "mp" and name == "test":
-                colors = ColoredMNIST(None, spec.variant, name, dataset=spec.dataset).color_index
             if spec.colors != "class":
                 colors = torch.full_like(labels, palette.TEST)
             images = palette.resize(images, spec.image_size, spec.resize)
