@@ -26,6 +26,7 @@ from mnistmp import paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.files import write_atomically
 from mnistmp.results import claims, table2
+from mnistmp.results.findings import findings
 
 # What latex2mathml does not know, in words that it does; numbers of formulas are not shown.
 UNKNOWN = {
@@ -81,7 +82,9 @@ def build(preset: str, folder: Path) -> list[Path]:
     interactive = paths.figures(preset) / INTERACTIVE
     if interactive.is_file():
         files[INTERACTIVE] = interactive.read_bytes()
-    index = _index(preset, table2.to_markdown(table, preset), claims.to_markdown(claims.compare(found)))
+    compared = claims.compare(found)
+    first = f"{ABOUT}\n\n## What we found\n\n{findings(table, compared)}" if preset == "paper" else ABOUT
+    index = _index(preset, first, table2.to_markdown(table, preset), claims.to_markdown(compared))
     pages = {"index": index, **notebooks}
     exporter = _Exporter({f"{name}.ipynb": f"{name}.html" for name in pages} | {name: name for name in files})
     titles = [(f"{name}.html", _title(name, page)) for name, page in pages.items()]
@@ -206,11 +209,11 @@ def _title(name: str, notebook: Any) -> str:
     return found[1].strip() if found else name
 
 
-def _index(preset: str, table: str, tested: str) -> Any:
-    """The first page: what this is about, Table 2, the paper's claims, and those figures that there are."""
+def _index(preset: str, first: str, table: str, tested: str) -> Any:
+    """The first page: what this is about and what came out, Table 2, the claims, and those figures that there are."""
     heading, _, rest = table.partition("\n")
     cells = [
-        new_markdown_cell(ABOUT),
+        new_markdown_cell(first),
         new_markdown_cell(f"## {heading.strip('*')}\n{rest}\nAs files: [CSV](table2.csv), [LaTeX](table2.tex)."),
         new_markdown_cell(f"## What the paper says about it, tested\n\n{tested}\n\n## Figures"),
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from torchvision.datasets import MNIST
 
 from mnistmp import paper
 from mnistmp.results import ablation, search, table2
@@ -221,6 +222,18 @@ def test_what_we_found_is_what_the_records_say(monkeypatch):
         others = re.sub(r"[\d.]+ ± [\d.]+", "", cells[0].partition("## What we found")[2])
         others = set(re.findall(r"\d+\.\d+(?= %)|\d+\.\d\d+", others))
         assert others <= set(re.findall(r"\d+\.\d+", shown)), (name, others)
+
+
+@pytest.mark.parametrize("name", ["01_dataset", "12_datasets"])
+def test_figures_of_other_digits_do_not_land_among_those_of_mnist(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("MNISTMP_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr(MNIST, "mirrors", [])  # nothing can be downloaded
+    space, cells = {}, [python(cell) for cell in code(read(name))]
+    for source in cells[: 1 + max(at for at, source in enumerate(cells) if "figures.save(" in source)]:
+        exec(compile(source, name, "exec"), space)
+    assert "scikit-learn's digits stand in" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["digits"]
 
 
 def test_no_two_notebooks_save_a_figure_under_one_name():

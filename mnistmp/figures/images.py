@@ -38,6 +38,7 @@ def samples(
         rows=["Training", "Test"],
         titles=None,
         alt="Samples of MNIST-MP: every training digit wears its class's colour, all test digits the same grey.",
+        widest=style.NARROW,
     )
 
 
@@ -93,7 +94,8 @@ def rgb(images: Any, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarr
     return np.broadcast_to(values, (*values.shape[:3], 3))
 
 
-def _grid(images: np.ndarray, rows: int | Sequence[str], titles: Sequence[str] | None, alt: str) -> style.Figure:
+def _grid(images: np.ndarray, rows: int | Sequence[str], titles: Sequence[str] | None, alt: str,
+          widest: float = style.WIDTH) -> style.Figure:  # fmt: skip
     names = None if isinstance(rows, int) else list(rows)
     count = rows if names is None else len(names)
     if count < 1 or not len(images) or len(images) % count:
@@ -121,6 +123,6 @@ def _grid(images: np.ndarray, rows: int | Sequence[str], titles: Sequence[str] |
     figure.draw_without_rendering()
     around, inside = axes.get_tightbbox(), axes.get_window_extent()
     beside, above = ((around.size - inside.size) / figure.dpi + 2 * padding).tolist()
-    wide = min(style.WIDTH - beside, _LARGEST * columns)
+    wide = min(widest - beside, _LARGEST * columns)
     figure.set_size_inches(wide + beside, wide * canvas.shape[0] / canvas.shape[1] + above)
     return figure

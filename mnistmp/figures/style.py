@@ -26,6 +26,7 @@ _STYLES = ["default", mpl.rc_params_from_file(STYLE, use_default_template=False)
 
 WIDTH = 5.5  # inches: a column of text
 WIDE = 7.0  # inches: a page
+NARROW = 3.8  # inches: readable on a phone, too
 
 # What a colour means, in every figure: Okabe and Ito's blue and vermilion, and a grey.
 VALIDATION = "#0072B2"

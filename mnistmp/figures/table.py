@@ -20,7 +20,9 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
     """
     y = pd.Series(range(len(table)), index=table.index)
     alt = "Test and validation accuracy of every row of Table 2, mean and standard deviation, ours beside the paper's."
-    figure, panels = style.new(0.25 * len(table) + 0.75, alt, columns=2, sharey=True, width_ratios=(2, 1))
+    figure, panels = style.new(
+        0.25 * len(table) + 0.75, alt, width=style.NARROW, columns=2, sharey=True, width_ratios=(2, 1)
+    )
     for axes, split, color in zip(panels, ("test", "val"), (style.TEST, style.VALIDATION)):
         for at in y[::2]:
             axes.axhspan(at - 0.5, at + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
@@ -30,7 +32,7 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
         mean, std = table[f"{split}_mean"], table[f"{split}_std"]
         bars(axes, mean, y - 0.17, std, horizontal=True, color=color, zorder=3, **style.OURS_MARKER)
         axes.grid(False, axis="y")
-        axes.set_xlabel("Test accuracy (%)" if split == "test" else "Validation accuracy (%)")
+        axes.set_xlabel("Test accuracy (%)" if split == "test" else "Validation (%)")
     panels[0].set(xlim=(0, 102), ylim=(len(table) - 0.5, -0.5))
     panels[0].set_yticks(y, [_two_lines(label) for label in table["label"]])
     panels[0].tick_params(axis="y", length=0)
