@@ -86,7 +86,8 @@ def build(preset: str, folder: Path) -> list[Path]:
     first = f"{ABOUT}\n\n## What we found\n\n{findings(table, compared)}" if preset == "paper" else ABOUT
     index = _index(preset, first, table2.to_markdown(table, preset), claims.to_markdown(compared))
     pages = {"index": index, **notebooks}
-    exporter = _Exporter({f"{name}.ipynb": f"{name}.html" for name in pages} | {name: name for name in files})
+    targets = {f"{name}.ipynb": f"{name}.html" for name in pages} | {name: name for name in files}
+    exporter = _Exporter(targets | dict.fromkeys(("table2.md", "claims.md"), "index.html"))
     titles = [(f"{name}.html", _title(name, page)) for name, page in pages.items()]
     written = {}
     for place, (name, page) in enumerate(pages.items()):
