@@ -215,10 +215,12 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
     def watch(epoch: int, network: Method, entry: dict[str, Any]) -> None:
         seen.append(glance(network))
 
-    if every_epoch or not checkpoint_path(preset, spec.row, spec.seed).exists():
-        print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
     try:
-        record, network, agreement = trained(spec, preset, device, watch if every_epoch else None)
+        if every_epoch:
+            print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network after each epoch.")
+            record, network, agreement = trained(spec, preset, device, watch)
+        else:
+            record, network, agreement = _at_hand(spec, preset, device)
     except engine.Diverged as error:
         raise InputError(str(error)) from None
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
@@ -227,3 +229,10 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
     if every_epoch:
         return {name: np.stack([one[name] for one in seen]) for name in seen[0]}, origin
     return glance(network), origin
+
+
+@functools.lru_cache(maxsize=2)  # a notebook has several looks at one network
+def _at_hand(spec: RunSpec, preset: str, device: torch.device) -> tuple[RunRecord, Method, str]:
+    if not checkpoint_path(preset, spec.row, spec.seed).exists():
+        print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
+    return trained(spec, preset, device)
