@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.patheffects import withStroke
 
 from mnistmp import paper
 from mnistmp.figures import style
@@ -45,9 +46,13 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     axes.errorbar(
         error, test, yerr=test_std, xerr=val_std, elinewidth=0.7, label="paper (10 runs)", **style.PAPER_MARKER
     )
-    for x, y, row in zip(error, test, margins, strict=True):
-        axes.annotate(row.label.removeprefix("RCL, "), (x, y), (5, 3), textcoords="offset points", color=style.PAPER)
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    for x, y, row in zip(error, test, margins, strict=True):  # on the side where the paper's curve is not
+        aside, side = ((-7, 0), "right") if x > 0.25 else ((6, 0), "left")
+        look = {"textcoords": "offset points", "va": "center", "ha": side, "path_effects": halo, "zorder": 5}
+        axes.annotate(row.label.removeprefix("RCL, "), (x, y), aside, **look)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
     axes.set(xlabel="Validation error (%), falling to the right", ylabel="Test accuracy (%)")
     axes.set(xlim=(10, 0.01), ylim=(0, 100))  # a digit of 10,000 is 0.01 %
     figure.legend(loc="outside upper center", ncols=2)
