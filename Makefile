@@ -29,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON) ''; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce demo paper figures report doctor lab notebooks test test-faults lint bench lock audit clean force
+.PHONY: help setup reproduce demo paper figures report doctor lab notebooks release test test-faults lint bench lock audit clean force
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ lab: setup ## open the notebooks in JupyterLab
 
 notebooks: setup ## run the committed notebooks again and clean their outputs
 	$(VENV)/bin/mnistmp notebooks $(ARGS)
+
+release: setup ## pack records, figures, website and data set into one archive in dist/ (PRESET=paper)
+	$(VENV)/bin/mnistmp release --preset $(PRESET) --to dist $(ARGS)
 
 # A backend named in the environment would make the notebooks' inline figures vanish without an error.
 # Figures go to a folder of their own: a test changes none that are committed. So does IPython's profile, where a

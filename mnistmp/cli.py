@@ -102,7 +102,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "row": {"metavar": "ROW", "help": "a row of Table 2 that is trained, such as dropout"},
     "variant": {"nargs": "?", "metavar": "VARIANT", "help": "such as irm (default: all)"},
     "--variant": {"default": "mp", "metavar": "NAME", "help": "such as mp (default) or irm, see mnistmp audit"},
-    "--to": {"required": True, "type": _named, "metavar": "FOLDER", "help": "a new or an empty folder"},
+    "--to": {"required": True, "type": _named, "metavar": "FOLDER", "help": "of export a new or an empty folder"},
     "--format": {"default": "npz", "metavar": "NAME", "help": "npz (default), torch or parquet"},
     "--train": {"metavar": "NAME", "help": "first train: irm, the published experiment; or up, networks for MNIST-UP"},
     "name": {"metavar": "NAME", "help": "such as my-idea"},
@@ -110,7 +110,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-SHOWS = ("status", "table", "figures", "report", "export")  # train nothing: the paper's are meant
+SHOWS = ("status", "table", "figures", "report", "export", "release")  # train nothing: the paper's are meant
 
 
 class _Parser(argparse.ArgumentParser):

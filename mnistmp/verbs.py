@@ -291,6 +291,16 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+@verb("pack records, figures, website and data set into one archive", "--preset", "--results", "--to")
+def release(args: argparse.Namespace) -> int:
+    from mnistmp import paths
+    from mnistmp.release import release
+
+    written = release(args.preset, args.to)
+    print(f"Archive:    {paths.shown(written)} ({written.stat().st_size / 1e6:.0f} MB)")
+    return 0
+
+
 @verb("say whether this machine can run it, and what to do where not", "--results", "--json")
 def doctor(args: argparse.Namespace) -> int:
     from mnistmp import doctor
