@@ -369,14 +369,15 @@ def _table(preset: str) -> dict[str, str]:
     """Print Table 2, write it with the paper's claims and with other interpretations of rows, and say where.
 
     Returns:
-        What the README and docs/ show of them, as Markdown: "findings", "table2", "claims" and "interpretations".
+        What the README and docs/ show of them, as Markdown: "table2", "claims", "interpretations" and, where
+        all rows of the paper preset are recorded, "findings" and "artifact".
 
     Raises:
         InputError: the preset has no record.
     """
     from mnistmp import paper, paths, records
     from mnistmp.errors import InputError
-    from mnistmp.results import ablation, claims, findings, table2
+    from mnistmp.results import ablation, artifact, claims, findings, table2
 
     found = records.load(preset)
     if found.empty:
@@ -403,7 +404,9 @@ def _table(preset: str) -> dict[str, str]:
             figures.save(figures.training_curves(history, [row]), f"curves-{row}", preset)
     conclusions = ablation.conclusions(interpretations)
     pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
-    return {"findings": findings.findings(lines, comparisons), **pages} if preset == "paper" else pages
+    if preset == "paper" and lines["n"].all():
+        pages |= {"findings": findings.findings(lines, comparisons), "artifact": artifact.artifact(found, comparisons)}
+    return pages
 
 
 def _show(text: str, files: list[Path]) -> None:

@@ -1,12 +1,13 @@
 """The README and docs/ tell the truth: their tables are the records', their links lead somewhere, their code runs."""
 
 import re
+import shutil
 
 import pytest
 
 from mnistmp import cli, paths, records
 from mnistmp.errors import InputError
-from mnistmp.results import ablation, audit, calibration, claims, findings, markdown, table2, weights
+from mnistmp.results import ablation, artifact, audit, calibration, claims, findings, markdown, table2, weights
 
 ROOT = paths.checkout()
 PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in markdown.pages()}
@@ -21,6 +22,7 @@ def test_tables_are_the_records(monkeypatch):
         "table2": table2.to_markdown(table, "paper"),
         "claims": claims.to_markdown(claims.compare(found)),
         "interpretations": ablation.conclusions(interpretations),
+        "artifact": artifact.artifact(found, claims.compare(found)),
     }
     for part, text in shown.items():
         assert markdown.block(part) == text.strip(), "run: mnistmp table --preset paper --readme"
@@ -109,6 +111,18 @@ def test_replace_changes_only_its_part(tmp_path):
         with pytest.raises(InputError, match="needs the markers <!-- begin: x --> and <!-- end: x -->, once each"):
             markdown.replace_block("x", "", path)
         assert path.read_text() == broken
+
+
+def test_a_part_of_the_rows_makes_a_table_too(monkeypatch, tmp_path):
+    """What docs/ARTIFACT.md asks for: some rows, trained into a folder of their own."""
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    shutil.copytree(ROOT / "results/paper/runs/standard", tmp_path / "paper/runs/standard")
+    shutil.copytree(ROOT / "results/paper/runs/dropout", tmp_path / "paper/runs/dropout")
+    assert cli.main(["table"]) == 0
+    written = (tmp_path / "paper/claims.md").read_text()
+    committed = (ROOT / "results/paper/claims.md").read_text()
+    line = next(line for line in committed.splitlines() if line.startswith("| Dropout is better"))
+    assert line.rpartition("|")[0].rpartition("|")[0] in written
 
 
 def test_only_the_paper_preset_goes_into_the_readme(capsys):

@@ -45,7 +45,7 @@ def test_the_archive(place, capsys):
     assert sorted(sums) == sorted(content.keys() - {"SHA256SUMS"})
     assert all(hashlib.sha256(content[name]).hexdigest() == digest for name, digest in sums.items())
     assert {"README.md", "CITATION.cff", "docs/results.md", "site/index.html", "site/01_one.html", ".zenodo.json",
-            "figures/digits/table2.png", "results/digits/table2.md", "results/lineage.json"} <= set(content)  # fmt: skip
+            "figures/digits/table2.png", "results/digits/table2.md", "results/lineage.json"} <= {*content}  # fmt: skip
     assert not [name for name in content if "checkpoints" in name or "results/paper" in name]
     exported = np.load(io.BytesIO(content["data/mnist-mp/test.npz"]))
     assert np.array_equal(exported["images"], ColoredMNIST(None, "mp", "test", dataset="digits").pixels())
