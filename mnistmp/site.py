@@ -41,8 +41,9 @@ ABOUT = """\
 # MNIST-MP and the reverse contrastive loss
 
 Which methods find the clue that a network would rather ignore? **MNIST-MP** colours every training digit by its class
-and takes the colour away at test time, so that only shape is left. Standard training looks at the colour and little
-else; the **reverse contrastive loss** (RCL) pushes features of one class apart until the network finds other clues.
+and takes the colour away at test time, so that only shape is left. A network that has
+learned colours alone is then lost; the **reverse contrastive loss** (RCL) pushes features of one class apart, so that
+the network looks for other clues, too.
 This is a reproduction of *Encouraging Intra-Class Diversity Through a Reverse Contrastive Loss for Single-Source
 Domain Generalization* (Duboudin et al., ICCV Workshops 2021), made from recorded runs by the notebooks listed under
 Contents."""
@@ -87,7 +88,7 @@ def build(preset: str, folder: Path) -> list[Path]:
     index = _index(preset, first, table2.to_markdown(table, preset), claims.to_markdown(compared))
     pages = {"index": index, **notebooks}
     targets = {f"{name}.ipynb": f"{name}.html" for name in pages} | {name: name for name in files}
-    exporter = _Exporter(targets | dict.fromkeys(("table2.md", "claims.md"), "index.html"))
+    exporter = _Exporter(targets | dict.fromkeys(("table2.md", "claims.md", "results.md"), "index.html"))
     titles = [(f"{name}.html", _title(name, page)) for name, page in pages.items()]
     written = {}
     for place, (name, page) in enumerate(pages.items()):
@@ -213,9 +214,12 @@ def _title(name: str, notebook: Any) -> str:
 def _index(preset: str, first: str, table: str, tested: str) -> Any:
     """The first page: what this is about and what came out, Table 2, the claims, and those figures that there are."""
     heading, _, rest = table.partition("\n")
+    notes, start, lines = rest.partition("| | ")  # the table first
     cells = [
         new_markdown_cell(first),
-        new_markdown_cell(f"## {heading.strip('*')}\n{rest}\nAs files: [CSV](table2.csv), [LaTeX](table2.tex)."),
+        new_markdown_cell(
+            f"## {heading.strip('*')}\n\n{start}{lines}\nAs files: [CSV](table2.csv), [LaTeX](table2.tex).\n{notes}"
+        ),
         new_markdown_cell(f"## What the paper says about it, tested\n\n{tested}\n\n## Figures"),
     ]
     for name, source, caption in FIGURES:
