@@ -84,7 +84,8 @@ def neighbour_distances(
     known = {title: pair[:, np.isfinite(pair).all(0)] for title, pair in both.items()}
     alt = "Distance to the nearest positive against distance to the nearest negative, a dot per anchor: "
     alt += ", ".join(groups) + "."
-    figure, grid = style.new(2.55, alt, width=style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
+    height = min(2.55, 0.45 + 6.3 / len(groups))
+    figure, grid = style.new(height, alt, style.WIDE, columns=len(groups), squeeze=False, sharex=True, sharey=True)
     figure.indexed = True  # a cloud of points
     reach = 1.08 * max(float(pair.max(initial=1e-9)) for pair in known.values())
     for axes, (title, (positive, negative)) in zip(grid.flat, known.items()):

@@ -40,6 +40,7 @@ def interpretation_differences(table: pd.DataFrame, *rows: str) -> style.Figure:
     heights = [max(len(group), 1) for _, group in groups]
     size = _LINE * sum(heights) + 0.3 * len(groups) + 0.6
     figure, grid = style.new(size, alt, rows=len(groups), squeeze=False, sharex=True, height_ratios=heights)
+    figure.indexed = True  # a few colours on white
     for axes, (row, group) in zip(grid.flat, groups):
         if group.empty:
             axes.set_axis_off()

@@ -26,6 +26,7 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     whole = table[(table["epochs"] == 10) & (table["n"] > 0) & table["row"].isin([row.id for row in margins])]
     alt = "Test accuracy against validation error for all interpretations of the loss, beside the paper's six margins."
     figure, axes = style.new(3.8, alt)
+    figure.indexed = True  # a cloud of points
     others = whole[~whole["candidate"].isin(highlighted)]
     axes.plot(100 - others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
     for (candidate, words), color in zip(highlighted.items(), (style.VALIDATION, style.TEST), strict=False):

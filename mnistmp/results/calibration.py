@@ -138,16 +138,8 @@ def in_order(scored: pd.DataFrame) -> list[Interpretation]:
     return [Interpretation(*line) for line in scored[KEY].itertuples(index=False, name=None)]
 
 
-def summary(seeds: str = SEEDS) -> str:
-    """`to_markdown` as far as it is recorded; else how to record it. For notebooks."""
-    measured = table(seeds)
-    if not measured.attrs["recorded"]:
-        return "Nothing of the calibration is recorded here; `mnistmp calibrate` trains it."
-    return to_markdown(measured)
-
-
 def conclusion(measured: pd.DataFrame) -> str:
-    """What was asked, how it was decided and what came out, in a few lines. For the README."""
+    """What was asked, how it was decided and what came out, in a few lines."""
     scored, attrs = scores(measured), measured.attrs
     return (
         "The paper does not say the size of the images (28, or 32 by bilinear resizing), their range ([-1,1] or "
