@@ -73,7 +73,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--rows": {"default": "all", "metavar": "ID,ID", "help": "rows of Table 2, by their ids (default: all)"},
     "--methods": {"type": _named, "metavar": "FILE", "help": "with methods and rows of your own; see new-method"},
     "--seeds": {"metavar": "0-9", "help": "such as 0-9, 3 or 0,2,5 (default: the preset's; of calibrate 0,1)"},
-    "--seed": {"metavar": "K", "help": "of the runs (default: the preset's first)"},
     "--precision": {"type": _named, "metavar": "NAME", "help": "float32 or bfloat16 (default: the preset's)"},
     "--jobs": {"type": _count, "metavar": "N", "help": "processes at a time (default auto: one per core or GPU)"},
     "--shard": {"metavar": "I/N", "help": "only every N-th run, from I = 0 on; for arrays of jobs"},

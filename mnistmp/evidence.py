@@ -44,8 +44,14 @@ def checkpoint_path(preset: str, row: str, seed: int) -> Path:
 
 
 def lacks_checkpoint(spec: RunSpec, preset: str) -> bool:
-    """Whether weights are to be kept, by MNISTMP_CHECKPOINTS, and those of this run are not."""
+    """Whether MNISTMP_CHECKPOINTS asks for all weights, and those of this run are not kept."""
     return bool(os.environ.get("MNISTMP_CHECKPOINTS")) and not checkpoint_path(preset, spec.row, spec.seed).exists()
+
+
+def keeps_checkpoint(spec: RunSpec, preset: str) -> bool:
+    """Whether a run that is trained keeps its weights: where asked for, and of each row the seed that is observed."""
+    first = preset in paper.PRESETS and spec.seed == paper.PRESETS[preset].seeds[0] and "+" not in spec.row
+    return first or lacks_checkpoint(spec, preset)
 
 
 def save(record: RunRecord, network: Method, preset: str) -> Path:
@@ -77,11 +83,15 @@ def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.dev
 
 
 def trained(
-    spec: RunSpec, preset: str, device: torch.device, on_epoch: engine.OnEpoch | None = None
+    spec: RunSpec, preset: str, device: torch.device, **callbacks: Callable | None
 ) -> tuple[RunRecord, Method, str]:
-    """A run, its network of the best validation epoch, and how it compares: from its checkpoint, or trained once more.
+    """A run, its network of the best validation epoch, and how it compares: from its checkpoint, or trained now.
 
-    A run that had no record gets one, and a checkpoint where MNISTMP_CHECKPOINTS asks for it.
+    A run that had no record gets one, and a checkpoint where `keeps_checkpoint` says so.
+
+    Args:
+        spec, preset: the run and the folder of `results/` that it belongs to.
+        callbacks: `progress` and `on_epoch`, as for `engine.fit`; with `on_epoch` it is always trained.
 
     Returns:
         record, method, and whether the run took the course of the recorded one: "equal", "differs", or "new" if there
@@ -90,26 +100,28 @@ def trained(
     Raises:
         engine.Diverged: there is no network.
     """
-    path = checkpoint_path(preset, spec.row, spec.seed)
-    if path.exists() and not on_epoch:
+    path, recorded = checkpoint_path(preset, spec.row, spec.seed), records.find(spec, preset)
+    if recorded and recorded.status == "diverged":
+        raise engine.Diverged(recorded)
+    if path.exists() and not callbacks.get("on_epoch"):
         record, network = _read_checkpoint(path, device)
         if record.spec.key() == spec.key():
-            return record, network, _compare(record, preset)
+            return record, network, _compare(record, recorded)
     try:
-        record, network = engine.fit_selected(spec, device=device, on_epoch=on_epoch)
+        record, network = engine.fit_selected(spec, device=device, **callbacks)
     except engine.Diverged as error:
-        _compare(error.record, preset)
+        if not recorded:  # that it diverged is its result
+            records.save(error.record, preset)
         raise
-    agreement = _compare(record, preset)
-    if lacks_checkpoint(spec, preset):
-        save(record, network, preset)
-    return record, network, agreement
-
-
-def _compare(record: RunRecord, preset: str) -> str:
-    recorded = records.find(record.spec, preset)
-    if recorded is None:
+    if not recorded:
         records.save(record, preset)
+    if keeps_checkpoint(spec, preset):
+        save(record, network, preset)
+    return record, network, _compare(record, recorded)
+
+
+def _compare(record: RunRecord, recorded: RunRecord | None) -> str:
+    if recorded is None:
         return "new"
     courses = [[(e["val_correct"], e["test_correct"]) for e in run.history] for run in (recorded, record)]
     return "equal" if courses[0] == courses[1] else "differs"
@@ -133,7 +145,9 @@ def _read_checkpoint(path: Path, device: torch.device) -> tuple[RunRecord, Metho
 # ---- what was seen in them ----
 
 
-def observe(row: str, look: Look, preset: str, seed: int = 0, *, every_epoch: bool = False) -> dict[str, np.ndarray]:
+def observe(
+    row: str, look: Look, preset: str, seed: int = 0, *, every_epoch: bool = False, settings: Mapping[str, Any] = {}
+) -> dict[str, np.ndarray]:
     """What `look(network, splits)` returns for the network of a recorded run, from its file or seen now.
 
     A file that is there and was made for this run by this very `look` is read. Else the network is taken from
@@ -145,16 +159,18 @@ def observe(row: str, look: Look, preset: str, seed: int = 0, *, every_epoch: bo
             epoch and the splits in the precision of the run (see `engine.Splits`), and returns arrays or tensors by
             name. Its name is the file's.
         every_epoch: look after each epoch; each array then has a first axis of epochs.
+        settings: what else decides what is seen, as JSON values.
 
     Raises:
-        InputError: a file that cannot be used; or the run diverges.
+        InputError: a file that cannot be used.
+        engine.Diverged: there is no network.
         DataError: the digits are needed and not here.
     """
     spec = paper.spec_for(row, seed, preset, paper.precision(preset))
     name = paths.plain_name(look.__name__, "look")
     path = paths.results(preset) / "evidence" / spec.row / f"{name}-seed-{seed}.npz"
     code = hashlib.sha256(textwrap.dedent(inspect.getsource(look)).encode()).hexdigest()[:16]
-    asked = {"key": spec.key(), "look": code, "every_epoch": every_epoch}
+    asked = {"key": spec.key(), "look": code, "every_epoch": every_epoch, "settings": dict(settings)}
     seen, about = read(path) if path.exists() else ({}, {})
     if {name: about.get(name) for name in asked} != asked:
         seen, origin = _see(spec, look, preset, every_epoch)
@@ -210,19 +226,14 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
     def glance(network: Method) -> dict[str, np.ndarray]:
         network.eval()
         with torch.no_grad():
-            return {name: array(values).copy() for name, values in look(network, splits).items()}
+            return {name: _array(values) for name, values in look(network, splits).items()}
 
     def watch(epoch: int, network: Method, entry: dict[str, Any]) -> None:
         seen.append(glance(network))
 
-    try:
-        if every_epoch:
-            print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network after each epoch.")
-            record, network, agreement = trained(spec, preset, device, watch)
-        else:
-            record, network, agreement = _at_hand(spec, preset, device)
-    except engine.Diverged as error:
-        raise InputError(str(error)) from None
+    if every_epoch or not checkpoint_path(preset, spec.row, spec.seed).exists():
+        print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
+    record, network, agreement = trained(spec, preset, device, on_epoch=watch if every_epoch else None)
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
     origin = {"epoch": epoch, "record": agreement,
               "environment": environment(device, spec.precision, engine.path_name(device))}  # fmt: skip
@@ -231,8 +242,8 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
     return glance(network), origin
 
 
-@functools.lru_cache(maxsize=2)  # a notebook has several looks at one network
-def _at_hand(spec: RunSpec, preset: str, device: torch.device) -> tuple[RunRecord, Method, str]:
-    if not checkpoint_path(preset, spec.row, spec.seed).exists():
-        print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
-    return trained(spec, preset, device)
+def _array(values: Any) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.float() if values.dtype == torch.bfloat16 else values  # which numpy does not know
+        values = values.detach().cpu().numpy()
+    return np.array(values)  # a copy: weights go on changing while their network is trained

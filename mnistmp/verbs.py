@@ -41,19 +41,15 @@ def verb(help: str, *options: str) -> Callable[[Callable[[argparse.Namespace], i
 def reproduce(args: argparse.Namespace) -> int:
     from mnistmp import paths
     from mnistmp.errors import InputError
-    from mnistmp.sweep import cluster, notebooks, plan, run
+    from mnistmp.sweep import cluster, notebooks, run
 
     folder = paths.notebooks()
     with cluster.connected(args.executor, args.scheduler) as executor:
         specs = _specs(args)
         notebooks.find(folder)
-        figure3 = [] if args.shard else _figure3(specs, args.preset, folder)
-        sweep = run.Sweep(specs, args.preset, jobs=args.jobs, executor=executor, folder=folder, figure3=figure3)
-        # Networks are not kept: what is recorded and not embedded is trained once more.
-        again = [spec for spec in figure3 if spec not in sweep.todo]
-        once_more = plan.train_units(again, args.preset, sweep.jobs, folder, figure3)
+        sweep = run.Sweep(specs, args.preset, jobs=args.jobs, executor=executor, folder=folder)
         if args.dry_run:
-            print(sweep.forecast(*(f"{unit.label}  once more for Figure 3, then t-SNE" for unit in once_more)))
+            print(sweep.forecast())
             return 0
         outcomes = sweep.train()
         if args.shard:
@@ -63,7 +59,6 @@ def reproduce(args: argparse.Namespace) -> int:
             return code
         problems = []
         for what, step in (
-            ("Figure 3 could not be prepared", lambda: outcomes.extend(sweep.carry_out(once_more))),
             (
                 "The notebooks could not be executed",
                 lambda: outcomes.extend(run.show(args.preset, args.rows, args.jobs, executor=executor)),
@@ -149,30 +144,6 @@ def report(args: argparse.Namespace) -> int:
     written = site.build(args.preset, folder)
     print(f"Report:     {written[0]} ({sum(path.suffix == '.html' for path in written)} pages; open it in a browser)")
     return 0
-
-
-@verb(
-    "train and embed what Figure 3 still lacks; reproduce does so too",
-    *("--preset", "--results", "--seed", "--precision", "--jobs"),
-)
-def latent(args: argparse.Namespace) -> int:
-    from mnistmp import latent, paper, paths, records
-    from mnistmp.sweep import notebooks, plan, run
-
-    preset, folder = paper.preset(args.preset).name, paths.notebooks()
-    seed = latent.seed_of(preset, args.seed)
-    notebooks.find(folder, [plan.FIGURE3])
-    due = list(latent.missing(preset, seed, precision=args.precision))
-    records.check_writable(preset)
-    jobs = args.jobs or run.default_jobs()
-    precision = due[0].precision if due else None
-    outcomes = run.run_units(plan.train_units(due, preset, jobs, folder, due), jobs, precision=precision)
-    panels = latent.load(preset, seed)
-    for remark in latent.remarks(panels, preset):
-        print(remark)
-    stored = sum(map(bool, panels))
-    print(f"{stored} of {len(panels)} panels of Figure 3 are stored in {paths.results(preset) / 'latent'}.")
-    return _failed(outcomes)
 
 
 @verb("a method's largest weight that keeps validation up", "method", *STUDY, "--threshold")
@@ -351,18 +322,6 @@ def _train(sweep: Sweep, args: argparse.Namespace) -> int:
         print(sweep.forecast())
         return 0
     return sweep.close(sweep.train())
-
-
-def _figure3(specs: list[RunSpec], preset: str, folder: Path) -> list[RunSpec]:
-    """What Figure 3 lacks, if all that it shows is among the runs asked for."""
-    from mnistmp import latent, paper
-    from mnistmp.sweep import plan
-
-    seed = paper.preset(preset).seeds[0]
-    shown = {(view.row, seed) for view in latent.PANELS}
-    if not (folder / f"{plan.FIGURE3}.ipynb").is_file() or not shown <= {(spec.row, spec.seed) for spec in specs}:
-        return []
-    return list(latent.missing(preset, seed, precision=specs[0].precision))
 
 
 def _table(preset: str) -> dict[str, str]:

@@ -124,8 +124,10 @@ class Diverged(RuntimeError):
         )
 
 
-def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, on_epoch: OnEpoch | None = None):
-    """Train and return (record, method at the epoch that `rule` selects), for looking into a network."""
+def fit_selected(
+    spec: RunSpec, rule: str = "best-validation", *, device=None, progress=None, on_epoch: OnEpoch | None = None
+) -> tuple[RunRecord, Method]:
+    """`fit` that returns (record, method at the epoch that `rule` selects)."""
     total = len(data.load(spec.dataset).test_labels)
     counts: list[int] = []
     selected: dict[str, Any] = {}
@@ -137,7 +139,7 @@ def fit_selected(spec: RunSpec, rule: str = "best-validation", *, device=None, o
         if on_epoch:
             on_epoch(epoch, method, entry)
 
-    record = fit(spec, device=device, on_epoch=keep)
+    record = fit(spec, device=device, progress=progress, on_epoch=keep)
     if record.status != "done":
         raise Diverged(record)
     selected["method"].load_state_dict(selected["state"])

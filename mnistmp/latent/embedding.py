@@ -1,34 +1,16 @@
-"""The features of the network of the best validation epoch: t-SNE and numbers."""
+"""The features of a network in the plane: t-SNE, and what Figure 3 keeps of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from mnistmp import engine
 from mnistmp.engine.splits import Splits
 from mnistmp.errors import InputError
-from mnistmp.latent.file import Embedding
 from mnistmp.latent.measures import measure
 from mnistmp.methods import Method
-from mnistmp.records import RunRecord
-from mnistmp.records.provenance import environment
-from mnistmp.selection import select
-
-
-@dataclass(frozen=True)
-class View:
-    """A panel of Figure 3: which run's features, of which split."""
-
-    letter: str
-    row: str
-    split: str
-    title: str
-
 
 # t-SNE as scikit-learn has it, every argument written out: the paper gives none, and defaults change
 # with versions (the initialisation and the learning rate did in 1.2).
@@ -45,19 +27,32 @@ TSNE: dict[str, Any] = {
     "init": "pca",  # keeps what it can of the global layout, and chance out of it
     "method": "barnes_hut",  # the exact one compares all pairs of points in every step
     "angle": 0.5,
+    "random_state": 0,
     "n_jobs": 1,
     "verbose": 0,
 }
 
-# Principal components to keep before t-SNE; None for the features as they are. Of the 67 s that 10,000 digits take
-# (one core, scikit-learn 1.9), 50 components save 9: not worth losing variety within classes.
-PCA = None
+
+def latent_space(network: Method, splits: Splits) -> dict[str, Any]:
+    """What Figure 3 shows of a network, for `evidence.observe`; each name begins with "val_" or "test_".
+
+    Returns:
+        xy float32 (N, 2); labels and predicted uint8 (N,); and the numbers of `measure`.
+    """
+    seen = {}
+    for split in ("val", "test"):
+        features, labels, predicted = outputs(network, splits, split)
+        shown = {"xy": tsne(features), "labels": labels, "predicted": predicted}
+        shown |= measure(features, labels, predicted)
+        seen |= {f"{split}_{name}": values for name, values in shown.items()}
+    return seen
 
 
-def tsne(features: np.ndarray, seed: int, pca: int | None = PCA) -> np.ndarray:
+def tsne(features: np.ndarray) -> np.ndarray:
     """t-SNE of features (N, D) with the settings of `TSNE`: float32 (N, 2).
 
-    On one thread: sums then have one order, and the picture does not depend on the number of cores.
+    On one thread: sums then have one order, and the picture does not depend on the number of cores. The features go in
+    as they are: of the 67 s that 10,000 digits take (one core), 50 principal components would save 9.
 
     Raises:
         InputError: there is no picture of too few features, of equal ones, or of numbers that are not finite.
@@ -68,42 +63,11 @@ def tsne(features: np.ndarray, seed: int, pca: int | None = PCA) -> np.ndarray:
             f"t-SNE cannot place {len(features)} features: it needs more than {TSNE['perplexity']:.0f} of finite "
             "numbers that are not all the same; train longer, or take a method that does not collapse."
         )
-    from sklearn.decomposition import PCA as Components  # slow to import, and not needed to draw
-    from sklearn.manifold import TSNE as Embedder
+    from sklearn.manifold import TSNE as Embedder  # slow to import, and not needed to draw
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        if pca is not None:
-            features = Components(pca, svd_solver="randomized", random_state=seed).fit_transform(features)
-        return Embedder(**TSNE, random_state=seed).fit_transform(features).astype(np.float32)
-
-
-def settings(seed: int) -> dict[str, Any]:
-    """All that decides the picture of given features, as JSON values: kept with it and compared."""
-    return {**TSNE, "random_state": seed, "pca": PCA}
-
-
-def embed(record: RunRecord, network: Method, views: Sequence[View]) -> list[Embedding]:
-    """What the network of a run's best validation epoch makes of its digits. Stores nothing.
-
-    Args:
-        record, network: as `engine.fit_selected` returns them.
-        views: the splits to look at, and their titles.
-    """
-    spec, device = record.spec, next(network.parameters()).device
-    epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
-    splits, panels = Splits(spec, device), []
-    for view in views:
-        features, labels, predicted = outputs(network, splits, view.split)
-        about = {
-            "key": spec.key(), "spec": spec.to_json(), "row": spec.row, "split": view.split, "seed": spec.seed,
-            "epoch": epoch, "record": "new", "tsne": settings(spec.seed),
-            "environment": environment(device, spec.precision, engine.path_name(device)),
-            "numbers": measure(features, labels, predicted),
-        }  # fmt: skip
-        xy = tsne(features, spec.seed)
-        panels.append(Embedding(view.title, xy, labels, predicted, np.arange(len(labels)), about))
-    return panels
+        return Embedder(**TSNE).fit_transform(features).astype(np.float32)
 
 
 def outputs(network: Method, splits: Splits, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

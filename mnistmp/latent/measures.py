@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
-from mnistmp.latent.file import Embedding
 from mnistmp.losses.reverse_contrastive import pairwise_l1
+
+if TYPE_CHECKING:
+    from mnistmp.latent.panels import Embedding
 
 MEASURED = 2000  # the first so many digits give the distances; all pairs of 10,000 would be 25 times the work
 NEIGHBOURS = 10
@@ -48,7 +51,7 @@ def measure(features: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> 
 def numbers(panels: Sequence[Embedding]) -> pd.DataFrame:
     """`measure` of the panels that are there, one row each, by letter; also the ratio of intra to inter."""
     lines = [
-        {"panel": letter, "title": panel.title, **panel.about["numbers"]}
+        {"panel": letter, "title": panel.title, **panel.numbers}
         for letter, panel in zip(ascii_lowercase, panels)
         if panel
     ]

@@ -109,7 +109,7 @@ def fingerprints(units: Sequence[Unit], preset: str) -> dict[str, str]:
     package, results = Path(__file__).resolve().parents[1], paths.results(preset)
     # All of the library, unlike a record's code_version: tables and figures decide what a notebook shows.
     library = [path for path in package.rglob("*") if path.suffix in (".py", ".mplstyle", ".html")]
-    shown = _hash([*library, *results.glob("runs/*/seed-*.json"), *results.glob("latent/*.npz")])
+    shown = _hash([*library, *results.glob("runs/*/seed-*.json")])
     return {unit.label: f"{_hash([Path(unit.notebook)])}-{shown}" for unit in units}
 
 

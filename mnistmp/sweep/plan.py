@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,6 @@ from mnistmp.sweep import notebooks
 from mnistmp.sweep.unit import Unit
 
 OVERHEAD = 5.0  # seconds that a unit takes beside training
-FIGURE3 = "09_latent_space"  # the notebook that trains and embeds what Figure 3 shows
 
 
 def shard(specs: Sequence[RunSpec], part: str) -> list[RunSpec]:
@@ -68,7 +67,6 @@ def train_units(
     preset: str,
     jobs: int = 1,
     folder: Path | None = None,
-    figure3: Collection[RunSpec] = (),
 ) -> list[Unit]:
     """Units that train these runs: some rows of one notebook at some seeds, low seeds and long units first.
 
@@ -78,7 +76,6 @@ def train_units(
     Args:
         jobs: units at a time.
         folder: of the notebooks; None to train without.
-        figure3: those of the runs that Figure 3 needs embedded as well.
 
     Raises:
         InputError: a notebook that should train is not there.
@@ -86,7 +83,7 @@ def train_units(
     size = max(1, min(_most_per_unit(specs), len(specs) // (2 * jobs)))  # so many that none waits long for the last
     by_notebook: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        name = "" if folder is None else FIGURE3 if spec in figure3 else paper.row(spec.row).notebook
+        name = "" if folder is None else paper.row(spec.row).notebook
         by_notebook.setdefault(name, []).append(spec)
     absent = [name for name in sorted(by_notebook) if name and not (folder / f"{name}.ipynb").is_file()]
     if absent:
@@ -96,7 +93,7 @@ def train_units(
         for name, some in by_notebook.items()
         for block in _blocks(some, size)
     ]
-    return sorted(units, key=lambda unit: (FIGURE3 not in unit.notebook, unit.specs[0].seed, -len(unit.specs)))
+    return sorted(units, key=lambda unit: (unit.specs[0].seed, -len(unit.specs)))
 
 
 def show_units(folder: Path, preset: str, rows: str = "all") -> list[Unit]:
@@ -149,12 +146,13 @@ def estimate(specs: Sequence[RunSpec], table: pd.DataFrame) -> dict[str, float]:
     return seconds
 
 
-def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int, *between: str) -> str:
-    """What a dry run says: a line per unit with its time, what else is given, and the time of all units if any.
+def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int, opening: str) -> str:
+    """What a dry run says: a line per unit with its time, what is recorded, and the time of all units if any.
 
     Args:
         seconds: of a run of each row, see `estimate`.
         jobs: units at a time, each taking the next one when it is done.
+        opening: what is recorded and what is to do.
     """
     lines, busy_until = [], [0.0] * max(jobs, 1)
     for unit in units:
@@ -162,7 +160,7 @@ def forecast(units: Sequence[Unit], seconds: dict[str, float], jobs: int, *betwe
         lines.append(f"{unit.label}  {about(training)}")
         busy_until.sort()
         busy_until[0] += OVERHEAD + training
-    lines += between
+    lines.append(opening)
     return "\n".join([*lines, f"{about(max(busy_until)).capitalize()} in all, for the training."] if units else lines)
 
 

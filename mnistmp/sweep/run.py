@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
@@ -39,7 +39,6 @@ class Sweep:
         executor: a cluster, see `cluster.connected`; None for this machine.
         folder: of the notebooks that train; None to train without.
         sources: other presets, whose records of exactly these runs are taken over.
-        figure3: those of the runs that Figure 3 needs embedded as well.
 
     Attributes:
         todo: the runs without a record.
@@ -59,7 +58,6 @@ class Sweep:
         executor: Executor | None = None,
         folder: Path | None = None,
         sources: Sequence[str] = (),
-        figure3: Collection[RunSpec] = (),
     ):
         if jobs and executor:
             raise InputError("--jobs is for this machine; a cluster takes a unit per thread of its workers.")
@@ -76,7 +74,7 @@ class Sweep:
             if not methods.get(spec.method).__module__.startswith("mnistmp."):
                 engine.try_out(spec)
         self.jobs = jobs or (default_jobs() if executor is None else executor.slots() or executor.EXPECTED)
-        self.units = plan.train_units(self.todo, preset, self.jobs, folder, figure3)
+        self.units = plan.train_units(self.todo, preset, self.jobs, folder)
 
     def opening(self) -> str:
         """What is recorded and what is to do, in a line."""
@@ -88,9 +86,9 @@ class Sweep:
         when = f"{at_once} at a time" if at_once else "as soon as there is a worker"
         return f"{words}, {len(self.todo)} to do in {len(self.units)} units, {when}, {self.specs[0].precision}."
 
-    def forecast(self, *between: str) -> str:
-        """What would be done and how long it would take, with other lines before the last."""
-        return plan.forecast(self.units, plan.estimate(self.todo, self.table), self.jobs, *between, self.opening())
+    def forecast(self) -> str:
+        """What would be done and how long it would take."""
+        return plan.forecast(self.units, plan.estimate(self.todo, self.table), self.jobs, self.opening())
 
     def train(self) -> list[Outcome]:
         """Record what is missing."""

@@ -22,13 +22,10 @@ def train_missing(
     specs = list(specs)
     found = [records.find(spec, preset) for spec in specs]
     for place, spec in enumerate(specs):
-        if evidence.lacks_checkpoint(spec, preset):
+        if found[place] is None or evidence.lacks_checkpoint(spec, preset):
             with contextlib.suppress(engine.Diverged):  # which is recorded
-                evidence.trained(spec, preset, engine.pick_device())
+                evidence.trained(spec, preset, engine.pick_device(), progress=progress)
             found[place] = records.find(spec, preset)
-        elif found[place] is None:
-            found[place] = engine.fit(spec, progress=progress)
-            records.save(found[place], preset)
     return found
 
 
