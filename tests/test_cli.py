@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from stub_runs import record, specs_of
 
-from mnistmp import cli, data, engine, paper, paths, records, verbs
+from mnistmp import cli, data, engine, paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.sweep import notebooks, plan, run
 from mnistmp.sweep.process import Outcome
@@ -164,9 +164,9 @@ def test_a_table_of_nothing(place, started, capsys):
 
 def test_what_shows_takes_the_papers_records_and_what_trains_the_digits():
     default = {verb: getattr(cli._parser().parse_args([verb]), "preset", None) for verb in
-               ("status", "table", "figures", "report", "reproduce", "run", "latent")}  # fmt: skip
+               ("status", "table", "figures", "report", "reproduce", "run")}  # fmt: skip
     assert default == {"status": "paper", "table": "paper", "figures": "paper", "report": "paper",
-                       "reproduce": "digits", "run": "digits", "latent": "digits"}  # fmt: skip
+                       "reproduce": "digits", "run": "digits"}  # fmt: skip
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
@@ -282,41 +282,6 @@ def test_status_counts_and_names_what_is_broken(place, capsys):
     out, err = capsys.readouterr()
     assert "2 of 3 done" in out and str(broken) in err
     assert cli.main(["status", "--preset", "digits", "--seeds", "5"]) == 1  # also outside of what is asked for
-
-
-def test_what_figure_3_shows_is_trained_once_for_both(place, started, capsys, monkeypatch):
-    specs = specs_of("all", "0-1")
-    assert verbs._figure3(specs, "digits", place / "notebooks") == []  # no notebook of it
-    (place / "notebooks/09_latent_space.ipynb").write_text("{}")
-    due = verbs._figure3(specs, "digits", place / "notebooks")
-    assert [(spec.row, spec.seed) for spec in due] == [
-        ("standard", 0), ("standard-original", 0), ("rcl-m0.9", 0), ("rcl-inf", 0)
-    ]  # fmt: skip
-    for others in ([spec for spec in specs if spec.row != "rcl-inf"], [spec for spec in specs if spec.seed == 1]):
-        assert verbs._figure3(others, "digits", place / "notebooks") == []
-    records.save(record(due[-1]), "digits")
-    assert cli.main(["reproduce", "--seeds", "0-1", "--precision", "float32", "--dry-run", "--jobs", "9"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("09 ") for line in lines) == 4 and len(lines) == 29 + 1 + 2
-    assert lines[0].startswith("09 standard seed 0  about")
-    assert "09 rcl-inf seed 0  once more for Figure 3, then t-SNE" in lines  # its network has to be trained again
-    # Without notebooks, or of a part, there is no figure to train for.
-    for command in (["run"], ["reproduce", "--shard", "0/1"]):
-        assert cli.main([*command, "--precision", "float32", "--dry-run"]) == 0
-        assert "09 " not in capsys.readouterr().out
-    assert started == []
-
-
-def test_latent_trains_what_figure_3_lacks(place, started, capsys, monkeypatch):
-    assert cli.main(["latent", "--seed", "x"]) == 2
-    assert capsys.readouterr().err == "mnistmp: seeds 'x' cannot be read; write them like 0-9, 3 or 0,2,5.\n"
-    assert "There is no notebook" in refused(capsys, started, "latent")
-    (place / "notebooks/09_latent_space.ipynb").write_text("{}")
-    assert cli.main(["latent", "--seed", "3", "--precision", "float32", "--jobs", "4"]) == 0
-    rows = sorted(unit.parameters["rows"] for unit in started)
-    assert rows == ["rcl-inf", "rcl-m0.9", "standard", "standard-original"]
-    assert all(Path(unit.notebook).stem == plan.FIGURE3 for unit in started)
-    assert "0 of 6 panels of Figure 3 are stored in" in capsys.readouterr().out
 
 
 # ---- the process ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -75,12 +76,9 @@ def test_another_look_or_another_run_is_seen_anew(place, fits):
     def look(network, splits):
         return {"number": torch.tensor([2])}
 
-    assert evidence.observe("standard", look, PRESET)["number"] == 2 and len(fits) == 1  # the network is at hand
-    path = place / PRESET / "evidence" / "standard" / "look-seed-0.npz"
-    path.unlink()
-    evidence._at_hand.cache_clear()
-    evidence.observe("standard", look, PRESET)
-    assert len(fits) == 2 and evidence.read(path)[1]["record"] == "equal"
+    assert evidence.observe("standard", look, PRESET)["number"] == 2 and len(fits) == 1
+    about = evidence.read(place / PRESET / "evidence" / "standard" / "look-seed-0.npz")[1]
+    assert about["record"] == "equal"
 
 
 def test_every_epoch_can_be_seen(place):
@@ -99,6 +97,39 @@ def test_a_run_of_another_course_says_so(place, capsys):
     assert capsys.readouterr().out.count("took another course than the run in the tables") == 1  # once each
 
 
+def test_files_hold_no_pickle_and_no_date_and_are_written_back_byte_for_byte(place):
+    path = evidence.write(place / "one.npz", {"number": np.arange(3)}, {"key": "k"})
+    with zipfile.ZipFile(path) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    assert evidence.write(place / "two.npz", *evidence.read(path)).read_bytes() == path.read_bytes()
+    np.savez(path, number=np.zeros(3, object))
+    with pytest.raises(InputError, match="one.npz cannot be used: .*allow_pickle"):
+        evidence.read(path)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_that_diverges_is_recorded_and_named(place, monkeypatch, recorded):
+    spec = paper.spec_for("standard", 0, PRESET)
+    lost = stub_record(spec, status="diverged", history=[], diverged_epoch=1)
+    if recorded:  # as done, on another machine
+        records.save(stub_record(spec), PRESET)
+
+    def diverge(spec, **arguments):
+        raise engine.Diverged(lost)
+
+    monkeypatch.setattr(engine, "fit_selected", diverge)
+    with pytest.raises(engine.Diverged, match="standard seed 0 diverged in epoch 1; there is no network"):
+        evidence.observe("standard", predictions, PRESET)
+    assert records.find(spec, PRESET).status == ("done" if recorded else "diverged")
+
+
+def test_other_settings_are_seen_anew(place, fits):
+    for perplexity in (5, 30):
+        evidence.observe("standard", predictions, PRESET, settings={"perplexity": perplexity})
+    about = evidence.read(place / PRESET / "evidence" / "standard" / "predictions-seed-0.npz")[1]
+    assert about["settings"] == {"perplexity": 30} and len(fits) == 1  # the first seed's weights are kept
+
+
 def test_a_file_that_cannot_be_used_is_named(place):
     path = place / PRESET / "evidence" / "standard" / "predictions-seed-0.npz"
     path.parent.mkdir(parents=True)
@@ -110,21 +141,26 @@ def test_a_file_that_cannot_be_used_is_named(place):
 # ---- weights ----
 
 
-def test_weights_are_kept_on_request_and_give_the_network_back(place, fits, monkeypatch):
-    train_planned(PRESET, "standard", "0", progress=None)
+def test_weights_give_the_network_back(place, fits):
     with pytest.raises(InputError, match="mnistmp run --preset digits --rows standard --seeds 0 --checkpoints"):
         mnistmp.load("standard", 0, PRESET)
-    # What is recorded is trained once more for its weights, once.
-    monkeypatch.setenv("MNISTMP_CHECKPOINTS", "1")
     train_planned(PRESET, "standard", "0", progress=None)
-    train_planned(PRESET, "standard", "0", progress=None)
-    assert len(fits) == 2
     network = mnistmp.load("standard", 0, PRESET)
     record = records.find(paper.spec_for("standard", 0, PRESET), PRESET)
     best = max(record.history, key=lambda epoch: epoch["val_correct"])
     assert engine.count_correct(network, Splits(record.spec, torch.device("cpu")), "test") == best["test_correct"]
     evidence.observe("standard", predictions, PRESET)
-    assert len(fits) == 2  # its weights are at hand
+    assert len(fits) == 1  # its weights are at hand
+
+
+def test_the_first_seeds_weights_are_kept_and_others_on_request(place, fits, monkeypatch):
+    train_planned(PRESET, "standard", "0-1", progress=None)
+    kept = [evidence.checkpoint_path(PRESET, "standard", seed).exists() for seed in (0, 1)]
+    assert kept == [True, False] and len(fits) == 2
+    monkeypatch.setenv("MNISTMP_CHECKPOINTS", "1")
+    for _ in range(2):  # what is recorded is trained once more for its weights, once
+        train_planned(PRESET, "standard", "0-1", progress=None)
+        assert evidence.checkpoint_path(PRESET, "standard", 1).exists() and len(fits) == 3
 
 
 def test_the_command_keeps_weights(place, capsys, monkeypatch):

@@ -44,7 +44,7 @@ BYTES = 600_000
 
 # The batch hands preset and seeds to every notebook, and rows to those that train.
 PARAMETERS = {name: {"preset": '"paper"', "seeds": '"recorded"'} for name in NAMES}
-for name in ("09_latent_space", *TRAINING):
+for name in TRAINING:
     PARAMETERS[name]["rows"] = '"all"'
 PARAMETERS["11_your_method"] |= {"preset": '"digits"', "weight": "1.0"}  # its own, trained live
 

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stub_runs import PRESET, record, specs_of
-from test_latent import embedding
 
-from mnistmp import figures, files, paths, records
+from mnistmp import evidence, figures, files, paths, records
 from mnistmp.errors import InputError
-from mnistmp.latent import file as latent_file
 
 
 def bounded(examples):
@@ -51,19 +49,19 @@ def test_what_is_read_is_bounded(tmp_path):
 
 @bounded(150)
 @given(data=st.data())
-def test_a_damaged_embedding_is_refused_or_is_one(results, data):
-    path = latent_file.path_of(PRESET, "standard", "val", 0)
+def test_damaged_evidence_is_refused_or_is_some(results, data):
+    path = results / "digits" / "evidence" / "standard" / "look-seed-0.npz"
     if not path.exists():
-        latent_file.save(embedding(), PRESET)
+        evidence.write(path, {"xy": np.arange(80.0).reshape(40, 2)}, {"key": "k"})
     whole, damaged = path.read_bytes(), path.with_name("damaged.npz")
     at = data.draw(st.integers(0, len(whole)))
     damaged.write_bytes(whole[:at] + data.draw(st.binary(max_size=8)) + whole[at + data.draw(st.integers(0, 8)) :])
     try:
-        found = latent_file.read(damaged)
+        arrays, about = evidence.read(damaged)
     except InputError as error:
         assert "\n" not in str(error)
     else:
-        assert np.isfinite(found.xy).all() and found.labels.max() <= 9
+        assert all(isinstance(array, np.ndarray) and array.dtype != object for array in arrays.values())
 
 
 @bounded(300)

@@ -22,7 +22,7 @@ from stub_runs import PRESET, record, specs_of
 from stub_sweep import ROOT, place, quick, units_of, write_notebook  # noqa: F401  (two are fixtures)
 from stub_sweep import run as carry_out
 
-from mnistmp import engine, paper, paths, records
+from mnistmp import engine, evidence, paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.sweep import notebooks, plan, process, run, train, unit
 from mnistmp.sweep.process import Outcome
@@ -63,13 +63,6 @@ def test_long_runs_have_a_unit_each_and_nothing_infinite_travels(place):
     assert one.parameters == {"preset": PRESET, "seeds": "0", "rows": "rcl-inf"}
     one.write(place.folder, paths.results())
     assert json.loads((place.folder / "unit.json").read_text(), parse_constant=pytest.fail)["specs"]
-
-
-def test_what_figure_3_needs_is_trained_first_and_by_its_notebook(place):
-    (place.notebooks / "09_latent_space.ipynb").write_text("{}")
-    specs = specs_of("standard,rsc,rcl-inf", "0-1")
-    units = plan.train_units(specs, PRESET, 10, place.notebooks, figure3=specs[2:3])
-    assert [one.label for one in units][:2] == ["09 rcl-inf seed 0", "02 standard seed 0"] and len(units) == 6
 
 
 def test_only_what_is_missing_is_planned(place):
@@ -127,8 +120,8 @@ def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(
     variant = paper.spec_for("standard", 0, PRESET, "float32", row="standard+image_size=32", image_size=32)
     assert plan.estimate([variant], records.load(PRESET)) == {"standard+image_size=32": 30.0}  # as its row
     units = plan.train_units(specs, PRESET, 10)
-    alone, two = (plan.forecast(units, seconds, jobs).splitlines() for jobs in (1, 2))
-    assert alone[:-1] == two[:-1] and alone[0] == "standard seed 0  about 30 s" and len(alone) == 9
+    alone, two = (plan.forecast(units, seconds, jobs, "opening").splitlines() for jobs in (1, 2))
+    assert alone[:-1] == two[:-1] and alone[0] == "standard seed 0  about 30 s" and alone[8:-1] == ["opening"]
     assert alone[-1] == f"{plan.about(660 + 8 * plan.OVERHEAD).capitalize()} in all, for the training."
     assert two[-1] == f"{plan.about(2 * 30 + 3 * 100 + 5 * plan.OVERHEAD).capitalize()} in all, for the training."
 
@@ -379,7 +372,8 @@ def test_what_another_preset_has_recorded_is_taken_over_if_it_is_the_same_run(pl
 
 def test_trained_once_and_read_afterwards(place, monkeypatch):
     fitted = []
-    monkeypatch.setattr(engine, "fit", lambda spec, progress: fitted.append(spec.row) or record(spec))
+    monkeypatch.setattr(evidence, "save", lambda *what: None)
+    monkeypatch.setattr(engine, "fit_selected", lambda spec, **more: (fitted.append(spec.row) or record(spec), None))
     first = train.train_missing(specs_of("standard,rsc"), PRESET)
     assert train.train_missing(specs_of("standard,rsc"), PRESET) == first and fitted == ["standard", "rsc"]
     records.record_path(PRESET, "rsc", 0).write_text("{")

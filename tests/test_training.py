@@ -195,14 +195,14 @@ def test_fit_to_inspect_trains_fast_and_hands_over_float32(monkeypatch, native):
 def test_train_missing_trains_once_and_reads_afterwards(monkeypatch):
     specs = [short(seed=0), short(seed=1)]
     first = train_missing(specs, "digits")
-    monkeypatch.setattr(engine, "fit", lambda *a, **k: pytest.fail("a recorded run was trained again"))
+    monkeypatch.setattr(engine, "fit_selected", lambda *a, **k: pytest.fail("a recorded run was trained again"))
     again = train_missing(specs, "digits")
     assert [content(r) for r in again] == [content(r) for r in first]
 
 
 def test_train_missing_refuses_a_strange_record_before_training(monkeypatch):
     train_missing([short(seed=1)], "digits")
-    monkeypatch.setattr(engine, "fit", lambda *a, **k: pytest.fail("trained in spite of a record of another run"))
+    monkeypatch.setattr(engine, "fit_selected", lambda *a, **k: pytest.fail("trained beside a record of another run"))
     with pytest.raises(records.RecordError, match="seed-1.json"):
         train_missing([short(seed=0), short(seed=1, weight_decay=0.5)], "digits")
 

@@ -64,7 +64,7 @@ def latent_space(panels: Sequence[Panel]) -> style.Figure:
             heading += f"\naccuracy {100 * np.mean(panel.labels == panel.predicted):.1f} %"
             _points(axes, panel)
         else:
-            style.say(axes, "no records yet")
+            style.say(axes, "no network: its run diverged")
         axes.set_title(heading)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
