@@ -24,7 +24,6 @@ import torch
 from mnistmp import engine, paper, paths, records
 from mnistmp.engine.splits import Splits
 from mnistmp.errors import InputError
-from mnistmp.figures.style import array
 from mnistmp.files import write_atomically
 from mnistmp.methods import Method
 from mnistmp.records import RunRecord

@@ -27,7 +27,6 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     monkeypatch.setenv("MNISTMP_PRECISION", "float32")
     monkeypatch.delenv("MNISTMP_CHECKPOINTS", raising=False)
-    evidence._at_hand.cache_clear()
     evidence._say_once.cache_clear()
     small = dataclasses.replace(paper.PRESETS[PRESET], fields={"dataset": "digits", "epochs": 2, "batch_size": 360})
     monkeypatch.setitem(paper.PRESETS, PRESET, small)
