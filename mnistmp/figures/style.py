@@ -129,12 +129,12 @@ def save(figure: _Figure, name: str, preset: str) -> list[Path]:
         ValueError: a name or preset that is not a plain name.
         OSError: one sentence, where a file cannot be written.
     """
-    folder = paths.figures(preset)
+    folder, name = paths.figures(preset), paths.plain_name(name, "the name of a figure")
     written = []
     if preset in paper.PRESETS and paper.PRESETS[preset].dataset != "mnist":
         _add_note(figure, f"preset {preset}: scikit-learn's digits, not MNIST")
     for kind in ("png", "pdf"):
-        path = folder / f"{paths.plain_name(name, 'the name of a figure')}.{kind}"
+        path = folder / f"{name}.{kind}"
         try:
             written.append(files.write_atomically(path, render(figure, kind)))
         except OSError as error:
