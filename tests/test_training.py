@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from mnistmp import data, engine, methods, paper, records
-from mnistmp.engine import device
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
@@ -171,25 +170,6 @@ def test_fit_selected_returns_the_network_of_the_selected_epoch():
     splits = Splits(spec, CPU)
     assert engine.count_correct(method, splits, "val") == chosen["val_correct"]
     assert engine.count_correct(method, splits, "test") == chosen["test_correct"]
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_fit_to_inspect_trains_fast_and_hands_over_float32(monkeypatch, native):
-    monkeypatch.setattr(device, "native_bfloat16", lambda device=None: native)
-    spec, seen = paper.spec_for("jigsaw", 0, "digits", epochs=2), []
-    splits = Splits(spec, CPU)  # float32, as a notebook takes it
-
-    def watch(epoch, method, entry):
-        with torch.inference_mode():
-            seen.append(method(splits.batch("val", slice(0, 4))[0]))
-
-    record, method = engine.fit_to_inspect(spec, "last", on_epoch=watch)
-    assert record.spec.precision == ("bfloat16" if native else "float32")
-    assert {p.dtype for p in method.parameters()} == {torch.float32}
-    assert len(seen) == 2 and all(logits.dtype == torch.float32 for logits in seen)
-    # Evaluated in float32, the network is the one whose accuracy the record holds, but for a few close calls.
-    assert abs(engine.count_correct(method, splits, "val") - record.history[-1]["val_correct"]) <= 5
-    assert [e["val_correct"] for e in engine.fit(record.spec).history] == [e["val_correct"] for e in record.history]
 
 
 def test_train_missing_trains_once_and_reads_afterwards(monkeypatch):

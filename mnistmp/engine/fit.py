@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import math
 import time
@@ -15,7 +14,7 @@ import torch
 
 from mnistmp import data, methods
 from mnistmp.engine import cuda_graph
-from mnistmp.engine.device import fastest_precision, fixed_settings, native_bfloat16, path_name, pick_device
+from mnistmp.engine.device import fixed_settings, native_bfloat16, path_name, pick_device
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
@@ -29,7 +28,7 @@ from mnistmp.selection import select
 from mnistmp.spec import RunSpec
 
 __all__ = ["Diverged", "Splits", "build", "count_correct", "estimate_seconds", "fit", "fit_selected",
-           "fit_to_inspect", "native_bfloat16", "path_name", "pick_device", "train_epoch", "try_out"]  # fmt: skip
+           "native_bfloat16", "path_name", "pick_device", "train_epoch", "try_out"]  # fmt: skip
 
 OnEpoch = Callable[[int, Method, dict[str, Any]], None]
 
@@ -125,16 +124,16 @@ class Diverged(RuntimeError):
 
 
 def fit_selected(
-    spec: RunSpec, rule: str = "best-validation", *, device=None, progress=None, on_epoch: OnEpoch | None = None
+    spec: RunSpec, *, device=None, progress=None, on_epoch: OnEpoch | None = None
 ) -> tuple[RunRecord, Method]:
-    """`fit` that returns (record, method at the epoch that `rule` selects)."""
+    """`fit` that returns (record, method at the best validation epoch)."""
     total = len(data.load(spec.dataset).test_labels)
     counts: list[int] = []
     selected: dict[str, Any] = {}
 
     def keep(epoch: int, method: Method, entry: dict[str, Any]) -> None:
         counts.append(entry["val_correct"])
-        if select(counts, total, rule) == epoch - 1:
+        if select(counts, total) == epoch - 1:
             selected.update(method=method, state=copy.deepcopy(method.state_dict()))
         if on_epoch:
             on_epoch(epoch, method, entry)
@@ -144,31 +143,6 @@ def fit_selected(
         raise Diverged(record)
     selected["method"].load_state_dict(selected["state"])
     return record, selected["method"]
-
-
-def fit_to_inspect(spec: RunSpec, rule: str = "best-validation", *, on_epoch: OnEpoch | None = None):
-    """`fit_selected` on the CPU for looking into a network, not for a table: as fast as it gets, looked at in float32.
-
-    Args:
-        spec: its precision is replaced by the one that is fastest here, as the record says.
-        rule: which epoch's network to return, see `selection.select`.
-        on_epoch: as for `fit`; it gets a copy of the method in float32.
-
-    Returns:
-        (record, method in float32 on the CPU).
-
-    Raises:
-        Diverged: there is no network to look into.
-    """
-
-    def look(epoch: int, method: Method, entry: dict[str, Any]) -> None:
-        if on_epoch:
-            on_epoch(epoch, accelerate(copy.deepcopy(method).float()), entry)
-
-    device = torch.device("cpu")
-    spec = dataclasses.replace(spec, precision=fastest_precision(device))
-    record, method = fit_selected(spec, rule, device=device, on_epoch=look)
-    return record, accelerate(method.float())
 
 
 def train_epoch(method: Method, optimizer: SGD, batches: Iterable) -> dict[str, float]:
