@@ -241,6 +241,18 @@ def test_figures_of_other_digits_do_not_land_among_those_of_mnist(name, tmp_path
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["digits"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["09_latent_space", "10_table2"])
+def test_shows_something_where_nothing_is_recorded(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path / "results"))
+    space = {}
+    for cell in code(read(name)):
+        exec(compile(python(cell).replace('"paper"', '"digits"'), name, "exec"), space)
+    assert space["fig"].axes
+    assert [path.name for path in tmp_path.glob("figures/*")] == ([] if name == "09_latent_space" else ["digits"])
+
+
 def test_no_two_notebooks_save_a_figure_under_one_name():
     saved = re.compile(r'figures\.save\([^"]*"([^"]+)", preset\)')
     names = [one for name in NAMES for cell in code(read(name)) for one in saved.findall(cell.source)]
