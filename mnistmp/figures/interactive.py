@@ -24,7 +24,12 @@ _PAGE = Path(__file__).resolve().with_suffix(".html")
 
 
 def latent_space(
-    panels: Sequence[Panel], images: torch.Tensor, colors: Sequence[Any], captions: Sequence[str], letters: str
+    panels: Sequence[Panel],
+    images: torch.Tensor,
+    colors: Sequence[Any],
+    captions: Sequence[str],
+    letters: str,
+    digits_note: str = "",
 ) -> str:
     """The page: linked panels that can be zoomed; pointing at a digit shows it as each network saw it.
 
@@ -36,6 +41,7 @@ def latent_space(
         colors: per panel the RGB colours (10, 3), 0 to 255, that its network saw the classes in.
         captions: more to say below each title.
         letters: of the panels.
+        digits_note: what must be said about the digits, as of `style.note_on`.
     """
     from bokeh.embed import file_html  # half a second, for the one figure that needs it
     from bokeh.models import BooleanFilter, CDSView, CheckboxButtonGroup, ColumnDataSource, CustomJS, GroupFilter
@@ -98,6 +104,7 @@ choose(null)"""
         note += f" Only the first {PICTURES:,} digits can be pointed at; the others, paler, are here without picture."
     page = {
         "note": note,
+        "digits_note": digits_note,
         "letters": [f"({letter})" for letter in letters],
         "colors": [torch.as_tensor(each).tolist() for each in colors],
         **_sprite(images[:PICTURES].numpy()),

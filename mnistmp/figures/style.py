@@ -131,8 +131,8 @@ def save(figure: _Figure, name: str, preset: str) -> list[Path]:
     """
     folder, name = paths.figures(preset), paths.plain_name(name, "the name of a figure")
     written = []
-    if preset in paper.PRESETS and paper.PRESETS[preset].dataset != "mnist":
-        _add_note(figure, f"preset {preset}: scikit-learn's digits, not MNIST")
+    if note := note_on(preset):
+        _add_note(figure, note)
     for kind in ("png", "pdf"):
         path = folder / f"{name}.{kind}"
         try:
@@ -143,6 +143,12 @@ def save(figure: _Figure, name: str, preset: str) -> list[Path]:
                 "free the place, or name another folder with MNISTMP_FIGURES."
             ) from None
     return written
+
+
+def note_on(preset: str) -> str:
+    """What a picture must say about the digits of its preset; "" if they are MNIST's, as one takes them to be."""
+    known = paper.PRESETS.get(preset)
+    return f"preset {preset}: scikit-learn's digits, not MNIST" if known and known.dataset != "mnist" else ""
 
 
 def _add_note(figure: _Figure, note: str) -> None:

@@ -98,6 +98,7 @@ def save_interactive(panels: Sequence[Embedding], preset: str, views: Sequence[V
         colors=[_colors(view) for view in there],
         captions=[f"neighbour purity {panel.numbers['purity']:.1%}" for panel in there.values()],
         letters="".join(view.letter for view in there),
+        digits_note=style.note_on(preset),
     )
     return write_atomically(paths.figures(preset) / "figure3.html", page)
 
