@@ -10,7 +10,7 @@ import torch
 
 from mnistmp import data, engine, evidence, paper, paths
 from mnistmp.data import palette
-from mnistmp.figures import Panel, interactive
+from mnistmp.figures import Panel, interactive, style
 from mnistmp.files import write_atomically
 from mnistmp.latent.embedding import TSNE, latent_space
 
