@@ -96,40 +96,38 @@ def _pattern(one: ColoredMNIST, train: ColoredMNIST) -> str:
 
 def to_markdown(measured: pd.DataFrame, dataset: str = "mnist") -> str:
     """Table 1 with the paper's words and what was measured, and what was measured of every split."""
-    known, tests = [], measured[measured["split"].str.startswith("test")]
+    rows = [
+        [line.variant, line.split, f"{line.n:,}", f"{line.own_color:.1f}", f"{line.color_only:.1f}",
+         f"{abs(line.color_bits):.3f}", f"{abs(line.shape_bits):.3f}", line.pattern]
+        for line in measured.itertuples(index=False)
+    ]  # fmt: skip
+    head = ["variant", "split", "images", "own colour %", "colour-only %", "I(colour; y)", "I(digit; y)", "pattern"]
+    return "\n\n".join([
+        table1(measured, dataset),
+        "**Every split**: share of images in the colour of their label, accuracy of who names the class whose colour "
+        "is nearest, and mutual information of colour, and of digit, with the label y in bits.",
+        markdown.table(head, "llrrrrrl", rows),
+    ])  # fmt: skip
+
+
+def table1(measured: pd.DataFrame, dataset: str = "mnist") -> str:
+    """Table 1 alone."""
+    rows, tests = [], measured[measured["split"].str.startswith("test")]
     for line in measured[measured["split"] == "train"].itertuples(index=False):
         found = tests.loc[tests["variant"] == line.variant, "pattern"].unique()
         domains = f"MDG ({line.environments})" if line.environments > 1 else "SDG"
         hints = f"{line.label_noise:.1f}", f"{line.counter_examples:.2f}"
         both = zip(PAPER.get(line.variant, ("–",) * 4), (domains, " & ".join(sorted(found)[::-1]), hints, line.classes))
         (d1, d2), (p1, p2), (h1, h2), (c1, c2) = both
-        known.append([line.variant, d1, d2, p1, p2, h1, *h2, c1, c2])
+        rows.append([line.variant, d1, d2, p1, p2, h1, *h2, c1, c2])
     head = ["variant", "domains", "measured", "pattern", "measured", "hints", "LN %", "CE %", "classes", "measured"]
-    splits = [
-        [line.variant, line.split, f"{line.n:,}", f"{line.own_color:.1f}", f"{line.color_only:.1f}",
-         f"{abs(line.color_bits):.3f}", f"{abs(line.shape_bits):.3f}", line.pattern]
-        for line in measured.itertuples(index=False)
-    ]  # fmt: skip
-    of_split = [
-        "variant",
-        "split",
-        "images",
-        "own colour %",
-        "colour-only %",
-        "I(colour; y)",
-        "I(digit; y)",
-        "pattern",
-    ]
     digits = "MNIST" if dataset == "mnist" else "scikit-learn's digits (not MNIST)"
-    return "\n\n".join([
+    return (
         f"**Table 1**, what the paper says beside what was measured on {digits}. SDG, MDG: one or several training "
         "domains; UP, MP: the colour is uncorrelated with the class at test time, or missing; LN: label noise, CE: "
-        "counter-examples, digits not in the colour of their own class, both of the training digits.",
-        markdown.table(head, "llllllrrrr", known),
-        "**Every split**: share of images in the colour of their label, accuracy of who names the class whose colour "
-        "is nearest, and mutual information of colour, and of digit, with the label y in bits.",
-        markdown.table(of_split, "llrrrrrl", splits),
-    ])  # fmt: skip
+        "counter-examples, digits not in the colour of their own class, both of the training digits.\n\n"
+        + markdown.table(head, "llllllrrrr", rows)
+    )
 
 
 # ---- the same networks on MNIST-MP and on both MNIST-UP ----

@@ -162,15 +162,15 @@ def table(folder: str) -> pd.DataFrame:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """The table with the note that belongs to it."""
+    """What is recorded of the table, with the note that belongs to it."""
     rows = [
         [line.name, line.n, *(
             markdown.plus_minus(getattr(line, f"{which}{split}_mean"), getattr(line, f"{which}{split}_std"))
             for split in ("train", "test") for which in ("", "published_")
-        ), "–" if not line.n else f"{line.deviations:+.1f}"]
-        for line in table.itertuples(index=False)
+        ), f"{line.deviations:+.1f}"]
+        for line in table[table["n"] > 0].itertuples(index=False)
     ]  # fmt: skip
-    head = ["method", "n", "train", "published", "test", "published", "apart"]
+    head = ["method", "n", "train", "train, published", "test", "test, published", "apart"]
     return "\n\n".join([
         markdown.table(head, "lrrrrrr", rows),
         "Accuracy in percent, mean ± standard deviation over restarts; *apart*: how many published standard deviations "
