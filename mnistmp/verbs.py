@@ -118,20 +118,24 @@ def table(args: argparse.Namespace) -> int:
 
 @verb("draw the figures from the records, by executing the notebooks", "--preset", "--results", "--rows", "--jobs")
 def figures(args: argparse.Namespace) -> int:
-    from mnistmp import paper, paths
+    from mnistmp import lineage, paper, paths
     from mnistmp.sweep import run
 
     outcomes = run.show(paper.preset(args.preset).name, args.rows, args.jobs, again=True)
+    if args.preset == "paper":
+        lineage.write()
     print(f"Figures:    {paths.figures(args.preset)}")
     return _failed(outcomes)
 
 
 @verb("execute the committed notebooks in place and clean them", "names", "--jobs")
 def notebooks(args: argparse.Namespace) -> int:
-    from mnistmp import paths
+    from mnistmp import lineage, paths
     from mnistmp.sweep import plan, run
 
-    return _failed(run.run_units(plan.own_units(paths.notebooks(), args.names), args.jobs or run.default_jobs()))
+    outcomes = run.run_units(plan.own_units(paths.notebooks(), args.names), args.jobs or run.default_jobs())
+    lineage.write()
+    return _failed(outcomes)
 
 
 @verb("make a website of the executed notebooks, to open from disk", "--preset", "--results", "--out")

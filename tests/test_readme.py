@@ -75,6 +75,7 @@ def example(page):
     return code.replace("download=True", 'dataset="digits"').replace('root="data"', 'dataset="digits"')
 
 
+@pytest.mark.slow
 def test_the_examples_run(capsys, monkeypatch):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     names = {}

@@ -72,11 +72,13 @@ def tex(text: str) -> str:
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write each text to its name in a folder; the same texts give the same bytes.
+    """Write each text to its name in a folder; the same texts give the same bytes. `lineage` follows.
 
     Raises:
         InputError: one cannot be written.
     """
+    from mnistmp import lineage
+
     written = []
     for name, text in texts.items():
         try:
@@ -85,6 +87,8 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
             raise InputError(
                 f"{folder / name} cannot be written ({error.strerror or error}); free or repair the place."
             ) from None
+    if {"paper", "calibration", "search", "variants"} & {folder.name, folder.parent.name}:  # their tables are committed
+        lineage.write()
     return written
 
 
