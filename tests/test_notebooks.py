@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import getpass
+import hashlib
 import json
 import re
 import statistics
@@ -14,7 +15,7 @@ import papermill
 import pytest
 from torchvision.datasets import MNIST
 
-from mnistmp import paper
+from mnistmp import evidence, paper
 from mnistmp.results import ablation, audit, search, table2
 from mnistmp.sweep.notebooks import clean
 
@@ -252,6 +253,26 @@ def test_shows_something_where_nothing_is_recorded(name, tmp_path, monkeypatch):
         exec(compile(python(cell).replace('"paper"', '"digits"'), name, "exec"), space)
     assert space["fig"].axes
     assert [path.name for path in tmp_path.glob("figures/*")] == ["digits"]
+
+
+def test_what_was_seen_in_the_networks_is_committed_and_up_to_date():
+    cells = [python(cell) for name in NAMES for cell in code(read(name))]
+    looks = {
+        node.name: hashlib.sha256(f"{ast.get_source_segment(cell, node)}\n".encode()).hexdigest()[:16]
+        for cell in cells
+        for node in ast.parse(cell).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    seen = set()
+    for path in (FOLDER.parent / "results/paper/evidence").glob("*/*.npz"):
+        (look, _, seed), about = path.stem.rpartition("-seed-"), evidence.read(path)[1]
+        assert about["key"] == paper.spec_for(path.parent.name, int(seed), "paper").key(), path
+        assert path.stat().st_size < 300_000
+        if look in looks:  # others are the library's
+            assert about["look"] == looks[look], f"{path} is of another {look}; delete it and execute its notebook"
+            seen.add(look)
+    asked = {name for cell in cells for name in re.findall(r"evidence\.observe\([^,]+, (\w+), preset", cell)}
+    assert asked and asked <= seen
 
 
 def test_no_two_notebooks_save_a_figure_under_one_name():
