@@ -171,7 +171,7 @@ def observe(
     code = hashlib.sha256(textwrap.dedent(inspect.getsource(look)).encode()).hexdigest()[:16]
     asked = {"key": spec.key(), "look": code, "every_epoch": every_epoch, "settings": dict(settings)}
     seen, about = read(path) if path.exists() else ({}, {})
-    if {name: about.get(name) for name in asked} != asked:
+    if {name: about.get(name, {}) for name in asked} != asked:  # files of old hold no settings
         seen, origin = _see(spec, look, preset, every_epoch)
         about = {**asked, "spec": spec.to_json(), **origin}
         write(path, seen, about)

@@ -66,6 +66,16 @@ def test_what_is_seen_is_kept_and_read_again(place, fits, capsys):
     assert capsys.readouterr().out == "Training standard seed 0 of preset digits to look into its network.\n"
 
 
+def test_a_file_from_before_there_were_settings_is_read(place, monkeypatch):
+    seen = evidence.observe("standard", predictions, PRESET)
+    path = place / PRESET / "evidence" / "standard" / "predictions-seed-0.npz"
+    arrays, about = evidence.read(path)
+    del about["settings"]
+    evidence.write(path, arrays, about)
+    monkeypatch.setattr(evidence, "_see", lambda *arguments: pytest.fail("seen again"))
+    assert np.array_equal(evidence.observe("standard", predictions, PRESET)["test"], seen["test"])
+
+
 def test_another_look_or_another_run_is_seen_anew(place, fits):
     def look(network, splits):
         return {"number": torch.tensor([1])}
