@@ -31,7 +31,7 @@ IMAGES = {
     "05_reconstruction": range(2, 4),
     "06_spectral_decoupling": range(4, 6),
     "07_rsc": 3,
-    "08_rcl_margin_sweep": range(7, 9),
+    "08_rcl_margin_sweep": range(8, 10),
     "09_latent_space": 1,
     "10_table2": 2,
     "11_your_method": 0,

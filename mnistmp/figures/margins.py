@@ -37,6 +37,7 @@ def margin_curve(table: pd.DataFrame) -> style.Figure:
 
     alt = "Validation and test accuracy against the margin m of the reverse contrastive loss, ours beside the paper's."
     figure, (top, bottom) = style.new(3.4, alt, rows=2, sharex=True, height_ratios=(1, 2))
+    figure.indexed = True  # a few colours on white
     for axes, split, color in ((top, "val", style.VALIDATION), (bottom, "test", style.TEST)):
         ours = rows[rows[f"{split}_mean"].notna()]
         solid, dotted = ours[ours["margin"] < math.inf], ours[-2:]

@@ -23,6 +23,7 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
     figure, panels = style.new(
         0.25 * len(table) + 0.75, alt, width=style.NARROW, columns=2, sharey=True, width_ratios=(2, 1)
     )
+    figure.indexed = True  # a few colours on white
     for axes, split, color in zip(panels, ("test", "val"), (style.TEST, style.VALIDATION)):
         for at in y[::2]:
             axes.axhspan(at - 0.5, at + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
