@@ -133,6 +133,7 @@ def save(figure: _Figure, name: str, preset: str) -> list[Path]:
     written = []
     if note := note_on(preset):
         _add_note(figure, note)
+    _fix_layout(figure)
     for kind in ("png", "pdf"):
         path = folder / f"{name}.{kind}"
         try:
@@ -149,6 +150,15 @@ def note_on(preset: str) -> str:
     """What a picture must say about the digits of its preset; "" if they are MNIST's, as one takes them to be."""
     known = paper.PRESETS.get(preset)
     return f"preset {preset}: scikit-learn's digits, not MNIST" if known and known.dataset != "mnist" else ""
+
+
+def _fix_layout(figure: _Figure) -> None:
+    # The solver of the layout differs in the last bit from one time to the next, which a PDF's decimals may show.
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+        for axes in figure.axes:
+            axes.set_position(np.round(axes.get_position(original=True).bounds, 6))
 
 
 def _add_note(figure: _Figure, note: str) -> None:
