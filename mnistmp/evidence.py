@@ -24,6 +24,7 @@ import torch
 from mnistmp import engine, paper, paths, records
 from mnistmp.engine.splits import Splits
 from mnistmp.errors import InputError
+from mnistmp.fast.layers import accelerate
 from mnistmp.files import write_atomically
 from mnistmp.methods import Method
 from mnistmp.records import RunRecord
@@ -66,19 +67,22 @@ def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.dev
     """The network of a run at its best validation epoch; `mnistmp.load("rcl-inf")`.
 
     Returns:
-        The run's method, for evaluation: a torch module that maps images (N, 3, 28, 28) in the run's range and
-        precision to logits (N, 10), with `features` and `classifier`.
+        The run's method, for evaluation: a torch module of float32 that maps images (N, 3, 28, 28) in the run's range,
+        [-1, 1] for all of the paper's rows, to logits (N, 10), with `features` and `classifier`.
 
     Raises:
-        InputError: its weights were not kept, with the command that keeps them; or their file is not usable.
+        InputError: an unknown row or a seed that is none; its weights were not kept, with the command that keeps
+            them; or their file is not usable.
     """
+    paper.row(str(row).partition("+")[0])
+    paper.parse_seeds(seed)
     path = checkpoint_path(preset, row, seed)
     if not path.exists():
         raise InputError(
             f"The weights of {row} seed {seed} are not kept here; "
             f"mnistmp run --preset {preset} --rows {row} --seeds {seed} --checkpoints trains it and keeps them."
         )
-    return _read_checkpoint(path, torch.device(device))[1]
+    return accelerate(_read_checkpoint(path, torch.device(device))[1].float())
 
 
 def trained(

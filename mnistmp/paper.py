@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mnistmp import own
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, UnknownMethod
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec
 
 __all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "TABLE2",
@@ -272,9 +272,8 @@ def precision(preset_name: str, requested: str | None = None) -> str:
     if wanted != "auto":
         return wanted
     for path in sorted((paths.results(preset_name) / "runs").glob("*/seed-*.json")):
-        with contextlib.suppress(
-            records.RecordError
-        ):  # the next one may be readable; who loads all of them says what is wrong
+        # The next one may be readable; who loads all of them says what is wrong.
+        with contextlib.suppress(records.RecordError, UnknownMethod):
             return records.read(path).spec.precision
     return fastest_precision()
 

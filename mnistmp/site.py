@@ -78,6 +78,8 @@ def build(preset: str, folder: Path) -> list[Path]:
     preset = paper.preset(preset).name
     notebooks = _executed(paths.notebooks() if preset == "paper" else paths.results(preset) / "notebooks")
     found = records.load(preset)
+    if found.empty and preset == "paper":  # whose page begins with what they say
+        raise InputError(f"Preset {preset} has no records in {paths.results(preset)}; run mnistmp reproduce first.")
     table = table2.side_by_side(preset, found=found)
     files: dict[str, str | bytes] = {"table2.csv": table2.to_csv(table), "table2.tex": table2.to_latex(table, preset)}
     interactive = paths.figures(preset) / INTERACTIVE

@@ -60,7 +60,7 @@ def test_geometry_refuses_or_warns():
     "colors", [PALETTE[:9], PALETTE / 255, PALETTE.int() + 1, PALETTE.int() - 1, [[1, 2], [3]], None, "red"]
 )
 def test_not_a_palette(colors):
-    with pytest.raises(ValueError, match="ten RGB colours of whole numbers"):
+    with pytest.raises(ValueError, match="10 RGB colours of whole numbers"):
         palette.check_geometry(colors, strict=False)
 
 

@@ -162,6 +162,23 @@ def test_weights_give_the_network_back(place, fits):
     assert len(fits) == 1  # its weights are at hand
 
 
+def test_a_network_of_a_bfloat16_run_takes_float32_images(place, monkeypatch):
+    monkeypatch.setenv("MNISTMP_PRECISION", "bfloat16")
+    train_planned(PRESET, "standard", "0", progress=None)
+    network = mnistmp.load("standard", 0, PRESET)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    record = records.find(paper.spec_for("standard", 0, PRESET, "bfloat16"), PRESET)
+    best = max(record.history, key=lambda epoch: epoch["val_correct"])
+    accuracy = mnistmp.evaluate(network, "mp", dataset="digits")["accuracy"]
+    assert accuracy == pytest.approx(best["test_correct"] / record.test_total, abs=0.03)  # but for close calls
+
+
+@pytest.mark.parametrize("row, seed", [("nosuch", 0), ("standard", -1), ("standard", 0.5), ("standard", "x")])
+def test_networks_that_cannot_be_are_refused_in_a_sentence(place, row, seed):
+    with pytest.raises(InputError, match="There is no row 'nosuch'|seeds .* cannot be read"):
+        mnistmp.load(row, seed, PRESET)
+
+
 def test_the_first_seeds_weights_are_kept_and_others_on_request(place, fits, monkeypatch):
     train_planned(PRESET, "standard", "0-1", progress=None)
     kept = [evidence.checkpoint_path(PRESET, "standard", seed).exists() for seed in (0, 1)]

@@ -88,6 +88,8 @@ def test_a_record_whose_file_is_not_named_is_left_out_and_stays(place, monkeypat
     methods.base.METHODS.pop("mine")
     with pytest.warns(UserWarning, match="seed-0.json is left out: There is no method 'mine'.*--methods"):
         assert cli.main(["run", "--rows", "standard", "--seeds", "0", "--precision", "float32", "--dry-run"]) == 0
+    with pytest.warns(UserWarning, match="is left out"):  # also where it is the first, which gives the precision
+        assert cli.main(["status", "--preset", "digits", "--rows", "standard"]) == 0
     assert path.is_file()
 
 

@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from mnistmp import cli, paper, paths, site
+from mnistmp.errors import InputError
 from mnistmp.results import table2
 
 NAMES = sorted(path.stem for path in paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
@@ -47,6 +48,12 @@ def page_of(place, *cells, name="01_dataset"):
     write(place, name, *cells)
     site.build("digits", place / "site")
     return BeautifulSoup((place / f"site/{name}.html").read_bytes(), "html.parser")
+
+
+def test_the_papers_site_needs_its_records(place):
+    with pytest.raises(InputError, match="Preset paper has no records in .*; run mnistmp reproduce first"):
+        site.build("paper", place / "site")
+    assert not (place / "site").exists()
 
 
 # ---- the committed notebooks ----

@@ -29,11 +29,12 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     best = inside.loc[inside["test_mean"].idxmax()]
     lines = [
         f"**{near} of {len(rows)} rows of Table 2 have a mean within {NEAR:g} points** of the paper's test accuracy "
-        f"(n = {seeds} seeds): {same} the same, {close} close, {len(off)} differ, {unclear} unclear "
-        "([verdicts](docs/results.md)).",
+        f"(n = {seeds} seeds): {same} the same, {close} close, {len(off)} differ"
+        + (f", {unclear} unclear" if unclear else "")
+        + " ([verdicts](docs/results.md)).",
         f"**The {len(off)} rows that differ**: " + "; ".join(map(_compared, off.itertuples())) + ".",
-        f"**Without a margin, RCL finds the shape**: {_compared(rows.loc['rcl-inf'])}. The next best row is "
-        f"{best.label} with {markdown.plus_minus(best.test_mean, best.test_std)}.",
+        f"**Without a margin, RCL finds the shape**: {_compared(rows.loc['rcl-inf'])}. Next best as written: "
+        f"{best.label}, {markdown.plus_minus(best.test_mean, best.test_std)}.",
         _claims(claims.verdicts(comparisons)),
     ]
     if (nearest["interpretation"] != "").any():
@@ -57,7 +58,7 @@ def _claims(verdicts: pd.DataFrame) -> str:
              if len(told[verdict])]  # fmt: skip
     counts = f"{len(told[claims.HOLDS])} hold and {len(told[claims.UNDECIDED])} are undecided"
     return (
-        f"**Of the paper's {len(verdicts)} statements about it, {counts}.** "
+        f"**Of the paper's {len(verdicts)} statements, for the rows as written, {counts}.** "
         + "".join(f"{part[0].upper()}{part[1:]}. " for part in named).rstrip()
     )
 
