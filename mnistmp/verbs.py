@@ -230,7 +230,7 @@ def search(args: argparse.Namespace) -> int:
     *("variant", "--train", "--preset", "--results", "--seeds"),
 )
 def audit(args: argparse.Namespace) -> int:
-    from mnistmp import paper, paths
+    from mnistmp import lineage, paper, paths
     from mnistmp.data import variants
     from mnistmp.errors import check_choice
     from mnistmp.results import audit, irm, markdown
@@ -251,6 +251,7 @@ def audit(args: argparse.Namespace) -> int:
     print(_aligned(text))
     if not args.variant:
         files = markdown.write(paths.results(folder), audit.texts(args.preset, measured))
+        lineage.write()
         print(f"Tables:     {', '.join(map(paths.shown, files))}")
     return 0
 
@@ -338,7 +339,7 @@ def _table(preset: str) -> dict[str, str]:
     Raises:
         InputError: the preset has no record.
     """
-    from mnistmp import paper, paths, records
+    from mnistmp import lineage, paper, paths, records
     from mnistmp.errors import InputError
     from mnistmp.results import ablation, artifact, claims, findings, table2
 
@@ -367,12 +368,17 @@ def _table(preset: str) -> dict[str, str]:
             figures.save(figures.training_curves(history, [row]), f"curves-{row}", preset)
     conclusions = ablation.conclusions(interpretations)
     pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
+    if preset == "paper":
+        lineage.write()
     if preset == "paper" and lines["n"].all():
         pages |= {"findings": findings.findings(lines, comparisons), "artifact": artifact.artifact(found, comparisons)}
     return pages
 
 
 def _show(text: str, files: list[Path]) -> None:
+    from mnistmp import lineage
+
+    lineage.write()
     print(f"\n{text}\nTable:      {', '.join(map(str, files))}")
 
 

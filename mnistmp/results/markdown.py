@@ -72,13 +72,11 @@ def tex(text: str) -> str:
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write each text to its name in a folder; the same texts give the same bytes. `lineage` follows.
+    """Write each text to its name in a folder; the same texts give the same bytes.
 
     Raises:
         InputError: one cannot be written.
     """
-    from mnistmp import lineage
-
     written = []
     for name, text in texts.items():
         try:
@@ -87,8 +85,6 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
             raise InputError(
                 f"{folder / name} cannot be written ({error.strerror or error}); free or repair the place."
             ) from None
-    if {"paper", "calibration", "search", "variants"} & {folder.name, folder.parent.name}:  # their tables are committed
-        lineage.write()
     return written
 
 
