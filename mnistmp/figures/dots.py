@@ -53,9 +53,6 @@ def interpretation_differences(table: pd.DataFrame, *rows: str) -> style.Figure:
         axes.axvspan(-MARGIN["test"], MARGIN["test"], color="#EFEFEF", linewidth=0, zorder=0)
         names = [f"{line.interpretation} (n = {line.n})" for line in group.itertuples()]
         _dots(axes, names, group, [style.OURS if line.default else style.TEST for line in group.itertuples()])
-        axes.axvline(0, color=style.PAPER, linewidth=1, zorder=1)
-        for place, verdict in enumerate(group["verdict"]):
-            axes.text(1.01, place, verdict, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
     grid.flat[-1].set_xlabel(f"Test accuracy minus {reference} (points, 95 % interval; band: ±{MARGIN['test']:g})")
     return figure
 
@@ -70,6 +67,7 @@ def claims(comparisons: pd.DataFrame) -> style.Figure:
     verdicts = tested.verdicts(comparisons)
     shown = comparisons.loc[verdicts["closest"]].reset_index(drop=True)
     lines = shown.assign(value=shown["difference"], low=shown["ci_low"], high=shown["ci_high"])
+    lines["verdict"] = verdicts["verdict"].to_numpy()
     alt = "Differences between rows of Table 2 that decide the paper's claims, ours beside the paper's: "
     alt += "; ".join(f"{line.claim}: {line.verdict}" for line in verdicts.itertuples()) + "."
     figure, axes = style.new(0.32 * len(lines) + 0.8, alt, width=style.WIDE)
@@ -77,11 +75,8 @@ def claims(comparisons: pd.DataFrame) -> style.Figure:
         axes.axhspan(at - 0.5, at + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
     names = [f"{line.claim}\n{_compared(line)}" for line in lines.itertuples()]
     colors = [style.VALIDATION if split == "val" else style.TEST for split in lines["split"]]
-    _dots(axes, names, lines, colors, shift=-0.15)
     axes.plot(lines["paper"], [at + 0.2 for at in range(len(lines))], linestyle="none", zorder=3, **style.PAPER_MARKER)
-    axes.axvline(0, color=style.PAPER, linewidth=1, zorder=1)
-    for place, verdict in enumerate(verdicts["verdict"]):
-        axes.text(1.01, place, verdict, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+    _dots(axes, names, lines, colors, shift=-0.15)
     axes.set_xlabel("Difference (percentage points)")
     handles = [
         Line2D([], [], color=color, label=f"ours, {name} [95 % interval]", **style.OURS_MARKER)
@@ -98,9 +93,12 @@ def _compared(line: Any) -> str:
 
 
 def _dots(axes: Any, names: list[str], lines: pd.DataFrame, colors: list[str], shift: float = 0.0) -> None:
+    # From top to bottom: the name, the difference with its interval beside a line at 0, the verdict.
     for place, (line, color) in enumerate(zip(lines.itertuples(), colors)):
         half = (line.high - line.low) / 2
         bars(axes, [line.value], [place + shift], [half], horizontal=True, color=color, zorder=4, **style.OURS_MARKER)
+        axes.text(1.01, place, line.verdict, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+    axes.axvline(0, color=style.PAPER, linewidth=1, zorder=1)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -159,13 +159,15 @@ def observe(preset: str, seeds: str | None = None) -> None:
 
 def observed(preset: str) -> pd.DataFrame:
     """A line per variant and method of which something was counted: variant, method, `accuracy.Summary`'s numbers."""
+    seen = {}
+    for row in METHODS:
+        files = sorted((paths.results(preset) / "evidence" / row).glob("new_colors-seed-*.npz"))
+        seen[row] = [{key: int(value) for key, value in evidence.read(path)[0].items()} for path in files]
     lines = []
     for name in NEW_COLORS:
         for row in METHODS:
-            files = sorted((paths.results(preset) / "evidence" / row).glob("new_colors-seed-*.npz"))
-            seen = [{key: int(value) for key, value in evidence.read(path)[0].items()} for path in files]
             runs = [{**one, "seed": seed, "status": "done", "val_correct": [one["val_correct"]],
-                     "test_correct": [one[name]]} for seed, one in enumerate(seen)]  # fmt: skip
+                     "test_correct": [one[name]]} for seed, one in enumerate(seen[row])]  # fmt: skip
             if runs:
                 summary = accuracy.summary(pd.DataFrame(runs))
                 lines.append({"variant": name, "method": paper.row(row).label, **summary._asdict()})
