@@ -15,7 +15,7 @@ import sys
 from mnistmp import paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.files import write_atomically
-from mnistmp.results import accuracy, markdown
+from mnistmp.results import accuracy, markdown, search
 from mnistmp.sweep.run import Sweep
 
 
@@ -30,7 +30,7 @@ def planned(preset: str, precision: str, rows: str, seeds: str) -> list[paper.Ru
 def train(preset: str, precision: str, rows: str, seeds: str, jobs: int | None) -> int:
     """Record what is missing; 1 where something failed, which is said."""
     specs = planned(preset, precision, rows, seeds)
-    sweep = Sweep(specs, folder(preset, precision), jobs=jobs, sources=[preset])
+    sweep = Sweep(specs, folder(preset, precision), jobs=jobs, sources=[preset, search.PRESET])
     return sweep.close(sweep.train())
 
 
@@ -71,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--preset", choices=paper.PRESETS, default="digits")
     parser.add_argument("--seeds", default="0-4", help="such as 0-4 (default)")
-    parser.add_argument("--rows", default="standard,rcl-inf", help="rows of Table 2 (default standard,rcl-inf)")
+    parser.add_argument("--rows", default="standard,rcl-inf", help="default standard,rcl-inf")
     parser.add_argument("--jobs", type=int, help="processes at a time (default: as many as suit the machine)")
     parser.add_argument("--readme", action="store_true", help="put the table between the markers `precision-PRESET`")
     options = parser.parse_args()

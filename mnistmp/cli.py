@@ -70,7 +70,11 @@ def _named(text: str) -> str:
 OPTIONS: dict[str, dict[str, Any]] = {
     "--preset": {"default": "digits", "metavar": "NAME", "help": "digits, quick or paper (default: %(default)s)"},
     "--results": {"type": _named, "metavar": "FOLDER", "help": "instead of results/ or MNISTMP_RESULTS"},
-    "--rows": {"default": "all", "metavar": "ID,ID", "help": "rows of Table 2, by their ids (default: all)"},
+    "--rows": {
+        "default": "all",
+        "metavar": "ID,ID",
+        "help": "rows, such as standard or rcl-inf+weight=5 (default: all)",
+    },
     "--methods": {"type": _named, "metavar": "FILE", "help": "with methods and rows of your own; see new-method"},
     "--seeds": {"metavar": "0-9", "help": "such as 0-9, 3 or 0,2,5 (default: the preset's; of calibrate 0,1)"},
     "--precision": {"type": _named, "metavar": "NAME", "help": "float32 or bfloat16 (default: the preset's)"},

@@ -7,15 +7,16 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mnistmp import own
+from mnistmp import interpretations, own
 from mnistmp.errors import InputError, UnknownMethod
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec
 
 __all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "TABLE2",
-           "all_rows", "own_row", "parse_seeds", "plan", "preset", "row", "spec_for", "trainings"]  # fmt: skip
+           "all_rows", "closest", "own_row", "parse_seeds", "plan", "preset", "row", "spec_for",
+           "trainings"]  # fmt: skip
 
 _MOST_SEEDS = 100_000
 
@@ -34,6 +35,7 @@ class Row:
         notebook: the notebook that trains and shows it; "" for a row from a file of one's own.
         paper: validation mean, its standard deviation, test mean, its standard deviation,
             in percent over 10 runs; None for rows the paper does not have.
+        changes: where it is another row with other values, see `row`, these: options, or fields of RunSpec.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     colors: str = "class"
     paper: tuple[float, float, float, float] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _row(id, label, method, notebook, paper, options=None, training=None, colors="class"):
@@ -179,38 +182,57 @@ def all_rows() -> tuple[Row, ...]:
         if not isinstance(added, (list, tuple)) or not added or not all(isinstance(row, Row) for row in added):
             raise InputError(f"{module.__file__} names no rows; end it with ROWS = [own_row(...)].")
         for row in added:
-            if row.id in known:
-                raise InputError(f"{module.__file__}: there is a row {row.id!r} already; choose another id.")
+            if row.id in known or "+" in row.id:
+                wrong = 'has a "+"' if "+" in row.id else "is there already"
+                raise InputError(f"{module.__file__}: row {row.id!r} {wrong}; choose another id.")
             RunSpec(row=row.id, method=row.method, options=dict(row.options))  # or says what is wrong with it
             known[row.id] = row
     return tuple(known.values())
 
 
 def row(id: str) -> Row:
-    """The row of that id, of Table 2 or one's own. Raises InputError with the valid ids."""
-    for candidate in all_rows():
-        if candidate.id == id:
-            return candidate
-    raise InputError(f"There is no row {id!r}; choose from {', '.join(r.id for r in all_rows())}.")
+    """The row of that id, of Table 2 or one's own; or such a row with other values than its own, as in
+    "rcl-m0.9+condition=batch" or "standard+size=32+epochs=5".
+
+    Raises:
+        InputError: there is no such row, option or value, with those that are valid.
+    """
+    own_id, plus, changes = id.partition("+")
+    for found in all_rows():
+        if found.id == own_id and plus:
+            values = interpretations.values(id, found.method)
+            names = {name: interpretations.name(getattr(found, name), values) for name in ("id", "training")}
+            options = {**found.options, **_options(values)}
+            return replace(found, **names, label=f"{found.label}, {changes}", options=options, changes=values)
+        if found.id == own_id:
+            return found
+    raise InputError(f"There is no row {own_id!r}; choose from {', '.join(row.id for row in all_rows())}.")
+
+
+def closest(default: Row) -> Row | None:
+    """A row of Table 2 as `interpretations.CLOSEST` has it, `rcl-m0.9+condition=batch`; None where that is itself."""
+    if default.training not in interpretations.CLOSEST:
+        return None
+    change = interpretations.CLOSEST[default.training]
+    return replace(row(f"{default.id}+{change}"), label=f"→ {change.replace('=', ' = ')}")
 
 
 def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> list[Row]:
     """The distinct trainings behind rows, in the table's order: 15 for Table 2's 18.
 
     Args:
-        rows: "all", or ids as a list or separated by commas.
+        rows: "all", or ids as for `row`, as a list or separated by commas.
         notebook: keep only those that this notebook trains.
 
     Raises:
         InputError: an unknown row.
     """
-    if rows == "all":
-        chosen = list(all_rows())
-    else:
-        ids = [part.strip() for part in rows.split(",")] if isinstance(rows, str) else list(rows)
-        chosen = [row(id) for id in ids]
-    wanted = {r.training for r in chosen}
-    return [r for r in all_rows() if r.id == r.training and r.id in wanted and notebook in (None, r.notebook)]
+    known = all_rows()
+    ids = rows.split(",") if isinstance(rows, str) else rows
+    chosen = known if rows == "all" else [row(id.strip()) for id in ids]
+    found = [row(id) for id in dict.fromkeys(r.training for r in chosen)]
+    place = {r.id: place for place, r in enumerate(known)}
+    return sorted((r for r in found if notebook in (None, r.notebook)), key=lambda r: place[r.id.partition("+")[0]])
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -241,22 +263,36 @@ def spec_for(
     """The run of one row under a preset.
 
     Args:
-        row_id: a row of Table 2; early-stopping rows give the training they read.
+        row_id: as for `row`; early-stopping rows give the training they read.
         seed: 0 or more.
         preset_name: "digits", "quick" or "paper".
         precision: needed where the preset's is "auto"; overrides it otherwise.
         changes: other RunSpec fields, to run an ablation; `options` are merged. Give such a
             run a `row` of its own name.
+
+    Raises:
+        InputError: as for `row`; or a value in the row's name that it has anyway.
     """
     chosen, scale = row(row(row_id).training), preset(preset_name)
     weight = {"weight": scale.weights[chosen.method]} if chosen.method in scale.weights else {}
-    options = {**chosen.options, **weight, **changes.pop("options", {})}
+    options = {**chosen.options, **weight, **_options(chosen.changes), **changes.pop("options", {})}
+    fields = {name: value for name, value in chosen.changes.items() if name not in options}
     precision = precision or scale.precision
     values = {
         "row": chosen.id, "method": chosen.method, "colors": chosen.colors,
-        "precision": "float32" if precision == "auto" else precision, **scale.fields, **changes,
+        "precision": "float32" if precision == "auto" else precision, **scale.fields, **fields, **changes,
     }  # fmt: skip
-    return RunSpec(seed=seed, options=options, **values)
+    spec = RunSpec(seed=seed, options=options, **values)
+    if chosen.changes:
+        own = spec_for(chosen.id.partition("+")[0], seed, preset_name, precision)
+        for name, value in chosen.changes.items():
+            if value == {**vars(own), **own.options}[name]:
+                raise InputError(f"Row {chosen.id!r}: {name} is {interpretations.word(value)} anyway; leave it out.")
+    return spec
+
+
+def _options(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in RunSpec.__dataclass_fields__}
 
 
 def precision(preset_name: str, requested: str | None = None) -> str:

@@ -153,13 +153,13 @@ def report(args: argparse.Namespace) -> int:
 @verb("a method's largest weight that keeps validation up", "method", *STUDY, "--threshold")
 def select_weights(args: argparse.Namespace) -> int:
     from mnistmp import paper, records
-    from mnistmp.results import weights
+    from mnistmp.results import search, weights
     from mnistmp.sweep.run import Sweep
 
     threshold = weights.THRESHOLD if args.threshold is None else args.threshold
     weights.check_threshold(threshold)
     specs = weights.specs(args.method, args.preset, args.seeds, paper.precision(args.preset, args.precision))
-    code = _train(Sweep(specs, args.preset, jobs=args.jobs), args)
+    code = _train(Sweep(specs, args.preset, jobs=args.jobs, sources=[search.PRESET]), args)
     if code == 0 and not args.dry_run:  # the rule needs all of the grid
         grid = weights.table(records.recorded(specs, args.preset), threshold)
         _show(weights.to_markdown(grid), weights.write(grid, args.preset))

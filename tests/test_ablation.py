@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from stub_runs import record
 
-from mnistmp import cli, methods, paper, records
-from mnistmp.results import ablation, calibration, interpretations
+from mnistmp import cli, interpretations, methods, paper, records
+from mnistmp.results import ablation, calibration
 from mnistmp.results.accuracy import SAME, UNCLEAR, Difference
 
 
@@ -165,6 +165,6 @@ def test_what_is_not_recorded_says_how_to(row):
 
 def test_named_values_are_what_the_methods_accept():
     for row in paper.trainings():
-        for name, values in interpretations.choices(row).items():
+        for name, values in interpretations.choices(row.method).items():
             for value in values if name not in interpretations.RUN else ():
                 assert methods.base.resolve_options(row.method, {name: value})[name] == value

@@ -370,3 +370,50 @@ def test_precision_is_as_asked_else_the_preset_s_else_that_of_its_records(tmp_pa
     assert paper.precision("digits") == "float32"
     monkeypatch.setenv("MNISTMP_PRECISION", "bfloat16")  # set for the notebooks of a sweep
     assert paper.precision("digits") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "name, training, changed",
+    [("rcl-m0.9+condition=batch", "rcl-m0.9+condition=batch", {"condition": "batch"}),
+     ("rcl-m0.9-early-stop+condition=batch", "rcl-m0.9+condition=batch", {"condition": "batch"}),
+     ("rcl-inf+weight=5.0", "rcl-inf+weight=5", {"weight": 5.0}),
+     ("rcl-inf+margin=0.5", "rcl-inf+margin=0.5", {"margin": 0.5}),
+     ("dropout+rescale=false", "dropout+rescale=false", {"rescale": False}),
+     ("standard+size=32+range=0..1+epochs=3", "standard+size=32+range=0..1+epochs=3",
+      {"image_size": 32, "input_range": "[0,1]", "epochs": 3})],
+)  # fmt: skip
+def test_a_row_with_other_values_is_a_row(name, training, changed):
+    spec, own = spec_for(name, 0), spec_for(name.partition("+")[0], 0)
+    assert (row(name).training, spec.row) == (training, training)
+    assert row(name).selection == row(name.partition("+")[0]).selection
+    values, default = vars(spec) | spec.options, vars(own) | own.options
+    assert {one: values[one] for one in values if values[one] != default[one]} == {
+        "row": training, **changed, **({"options": spec.options} if spec.options != own.options else {})
+    }  # fmt: skip
+
+
+def test_rows_with_other_values_stand_after_their_own_in_the_tables_order():
+    assert [r.id for r in trainings("rsc+unit=element,rcl-m0.9-early-stop+condition=batch,standard")] == [
+        "standard", "rsc+unit=element", "rcl-m0.9+condition=batch"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [("rcl-m0.9+conditon=batch", "no option 'conditon'; choose from weight, margin"),
+     ("rcl-m0.9+condition=both", "condition cannot be 'both'; give one of anchor, closest"),
+     ("rcl-inf+weight=much", "weight cannot be 'much'; give a number, such as 1"),
+     ("dropout+", "no option ''"),
+     ("rcl-m0.9+condition=anchor", "condition is anchor anyway; leave it out"),
+     ("other+weight=1", "There is no row 'other'")],
+)  # fmt: skip
+def test_a_row_with_impossible_values_is_refused(name, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        spec_for(name, 0)
+
+
+def test_a_weight_in_the_name_goes_before_the_presets():
+    assert spec_for("rcl-inf", 0, "digits").options["weight"] == 0.1
+    assert spec_for("rcl-inf+weight=1", 0, "digits").options["weight"] == 1.0
+    with pytest.raises(InputError, match="weight is 0.1 anyway"):
+        spec_for("rcl-inf+weight=0.1", 0, "digits")

@@ -7,8 +7,8 @@ import mnistmp
 
 PACKAGE = Path(mnistmp.__file__).parent
 ROOMS = ["errors", "paths", "files", "own", "data", "losses", "network", "fast", "methods", "spec", "selection",
-         "records", "engine", "paper", "evidence", "lineage", "results", "figures", "latent", "sweep", "site",
-         "release", "doctor", "verbs", "cli"]  # fmt: skip
+         "records", "engine", "interpretations", "paper", "evidence", "lineage", "results", "figures", "latent",
+         "sweep", "site", "release", "doctor", "verbs", "cli"]  # fmt: skip
 SCHEMA = {"record", "provenance"}  # what a fit returns: all of `records` that `engine` knows
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import paper, paths, records
+from mnistmp import interpretations, paper, paths, records
 from mnistmp.errors import InputError
+from mnistmp.interpretations import RUN
 from mnistmp.paper import Row
 from mnistmp.results import accuracy, markdown
 from mnistmp.results.accuracy import DIFFERS, VERDICTS, Difference
-from mnistmp.results.interpretations import RUN, choices, named, variant, word
 from mnistmp.spec import RunSpec
 
 COLUMNS = ("row", "interpretation", "n", "val_mean", "val_std", "test_mean", "test_std", "difference", "ci_low",
@@ -36,7 +36,7 @@ def specs(
     chosen = paper.row(row)
     if chosen.training != row:
         raise InputError(f"Row {row} is read from the runs of {chosen.training}; ablate that one.")
-    known = choices(chosen)
+    known = _others(chosen)
     names = [name for name in known if name not in RUN]
     names = names if options is None else [name.strip() for name in options.split(",")]
     unknown = [name for name in names if name not in known]
@@ -46,9 +46,9 @@ def specs(
         raise InputError(
             f"The method of row {row} leaves nothing open; name options of the run with --options: {', '.join(RUN)}."
         )
-    runs = paper.plan(preset, row, seeds, precision)
-    changes = [{name: value} for name in names for value in known[name][1:]]
-    return runs + [variant(row, own.seed, preset, precision, **change) for change in changes for own in runs]
+    own = paper.plan(preset, row, seeds, precision)
+    variants = [interpretations.name(row, {name: value}) for name in names for value in known[name]]
+    return [paper.spec_for(one, spec.seed, preset, precision) for one in (row, *variants) for spec in own]
 
 
 def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -150,16 +150,23 @@ def write(lines: pd.DataFrame, preset: str) -> list[Path]:
 def _variants(row: Row, runs: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     # What is recorded of a row under another value: "option=value" -> its runs.
     names = {
-        f"{option}={word(value)}": named(row.training, option, value)
-        for option, values in choices(row).items()
-        for value in values[1:]
+        f"{option}={interpretations.word(value)}": interpretations.name(row.training, {option: value})
+        for option, values in _others(row).items()
+        for value in values
     }
     return {shown: runs[name] for shown, name in names.items() if name in runs}
 
 
+def _others(row: Row) -> dict[str, list]:
+    # Option -> the values with names that are not the row's own.
+    spec = RunSpec(row=row.id, method=row.method, options=dict(row.options))
+    own, named = vars(spec) | spec.options, interpretations.choices(row.method)
+    return {option: [value for value in values if value != own[option]] for option, values in named.items()}
+
+
 def _command(row: str, preset: str) -> str:
     # A method without options of its own can still be shown other images.
-    own = set(choices(paper.row(row))) - set(RUN)
+    own = set(_others(paper.row(row))) - set(RUN)
     return f"mnistmp ablate {row}{'' if own else ' --options image_size,input_range'} --preset {preset} --seeds 0-2"
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import paper, paths, records
+from mnistmp import interpretations, paper, paths, records
 from mnistmp.results import accuracy, markdown
 from mnistmp.results.accuracy import PAPER_RUNS
-from mnistmp.results.interpretations import variant
 from mnistmp.selection import EARLY_STOP
 from mnistmp.spec import RunSpec
 
@@ -56,8 +55,9 @@ class Interpretation:
 
     def spec(self, row: str, seed: int) -> RunSpec:
         """The run of a row under it, named like `rcl-inf+size=32+range=0..1+scaling=batch`."""
-        scaling = {"scaling": self.scaling} if row.startswith("rcl") else {}
-        return variant(row, seed, image_size=self.size, input_range=self.range, **scaling)
+        scaled = ("size", "range", "scaling") if row.startswith("rcl") else ("size", "range")
+        changed = {name: getattr(self, name) for name in scaled if getattr(self, name) != getattr(DEFAULT, name)}
+        return paper.spec_for(interpretations.name(row, changed), seed)
 
     def __str__(self) -> str:
         return f"{self.size}x{self.size}, {self.range}, per {self.scaling}"

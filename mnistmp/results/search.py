@@ -14,15 +14,14 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from mnistmp import paper, paths, records
+from mnistmp import interpretations, paper, paths, records
 from mnistmp.losses.reverse_contrastive import SEVERAL, Positive, Scaling
 from mnistmp.results import accuracy, calibration, markdown
 from mnistmp.results.accuracy import PAPER_RUNS
 from mnistmp.results.calibration import DROPPED_BATCH, tolerance
-from mnistmp.results.interpretations import SEARCH as PRESET
-from mnistmp.results.interpretations import variant
 from mnistmp.spec import RunSpec
 
+PRESET = "search"  # the folder of `results/`
 ROWS = tuple(row for row in paper.TABLE2 if row.method == "rcl")
 MARGINS = tuple(row.id for row in ROWS if row.id == row.training)
 SMALL = ("rcl-m0.2", "rcl-m0.4", "rcl-m0.6")
@@ -122,7 +121,10 @@ def spec(options: Options, row: str, seed: int, epochs: int = WHOLE) -> RunSpec:
     """The run of a row with other options, called like `rcl-m0.9+positive=random+epochs=2`."""
     if paper.row(row).options["margin"] == math.inf:  # nothing is compared: these are the same run
         options = {name: value for name, value in options.items() if name not in ("condition", "negative")}
-    return variant(row, seed, **options, epochs=epochs)
+    own = paper.spec_for(row, seed)
+    default = vars(own) | own.options
+    changed = {name: value for name, value in {**options, "epochs": epochs}.items() if value != default[name]}
+    return paper.spec_for(interpretations.name(row, changed), seed)
 
 
 def recorded() -> dict[tuple[str, int], Any]:

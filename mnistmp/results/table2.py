@@ -13,7 +13,7 @@ from mnistmp.errors import InputError
 from mnistmp.paper import TABLE2, Row
 from mnistmp.results import accuracy, markdown
 from mnistmp.results.accuracy import CLOSE, DIFFERS, MARGIN, PAPER_RUNS, SAME, UNCLEAR, VERDICTS
-from mnistmp.results.interpretations import SEARCH, closest
+from mnistmp.results.search import PRESET as SEARCH
 from mnistmp.selection import EARLY_STOP
 
 _STOPPED = {row.id for row in TABLE2 if row.selection == "early-stop"}
@@ -51,7 +51,7 @@ def table2(records: pd.DataFrame, rows: Sequence[Row] | None = None) -> pd.DataF
 
 
 def side_by_side(preset: str, rows: Sequence[Row] | None = None, found: pd.DataFrame | None = None) -> pd.DataFrame:
-    """`table2` of a preset's records, each row followed by itself as `interpretations.closest` has it, where recorded.
+    """`table2` of a preset's records, each row followed by itself as `paper.closest` has it, where recorded.
 
     Args:
         rows: as for `table2`.
@@ -61,11 +61,12 @@ def side_by_side(preset: str, rows: Sequence[Row] | None = None, found: pd.DataF
         InputError: as for `records.load` and `table2`.
     """
     rows = paper.all_rows() if rows is None else rows
-    others = {row.id: other for row in rows if (other := closest(row))}
+    others = {row.id: other for row in rows if (other := paper.closest(row))}
     found = records.load(preset) if found is None else found
     if preset == "paper":
         searched = records.load(SEARCH)
-        found = pd.concat([found, searched[searched["row"].isin({other.training for other in others.values()})]])
+        searched = searched[searched["row"].isin({other.training for other in others.values()})]
+        found = pd.concat([found, searched]).drop_duplicates(["row", "seed"])
     recorded = set(found["row"])
     pairs = ((row, others.get(row.id)) for row in rows)
     return table2(found, [one for pair in pairs for one in pair if one in rows or one and one.training in recorded])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import paper, paths, records
+from mnistmp import interpretations, paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.paper import Row
 from mnistmp.results import accuracy, markdown
-from mnistmp.results.interpretations import variant
 from mnistmp.spec import RunSpec
 
 GRID = (0.001, 0.01, 0.1, 1.0, 5.0, 10.0)  # "(0.001, 0.01, 0.1, 1, 5, 10)", Sec. 5.1
@@ -26,7 +26,8 @@ COLUMNS = ("weight", "n", "val_mean", "val_std", "val_min", "diverged", "collaps
 
 
 def weighted_row(name: str) -> Row:
-    """The row behind the name of a method that has a weight, or behind a row's own id.
+    """The row behind the name of a method that has a weight, or behind a row's own id, such as
+    "rcl-m0.9+condition=batch".
 
     RCL's weight is selected without limit on the margin, where the loss acts most; as in the
     paper, it then serves all margins.
@@ -34,10 +35,11 @@ def weighted_row(name: str) -> Row:
     Raises:
         InputError: a name without a weight, with those that have one.
     """
+    own_id, plus, changes = name.partition("+")
     rows = [row for row in paper.trainings() if "weight" in row.options]
     for row in rows:
-        if name == row.id or (name == row.method and row.options.get("margin", math.inf) == math.inf):
-            return row
+        if own_id == row.id or (own_id == row.method and row.options.get("margin", math.inf) == math.inf):
+            return paper.row(row.id + plus + changes)
     raise InputError(f"{name!r} has no weight; choose one of {', '.join(dict.fromkeys(row.method for row in rows))}.")
 
 
@@ -53,7 +55,9 @@ def specs(name: str, preset: str, seeds: str | None = None, precision: str | Non
     """
     row = weighted_row(name).id
     standard = paper.plan(preset, "standard", seeds, precision)
-    return standard + [variant(row, s.seed, preset, precision, weight=weight) for weight in GRID for s in standard]
+    own = paper.spec_for(row, 0, preset).options["weight"]
+    rows = [row if weight == own else interpretations.name(row, {"weight": weight}) for weight in GRID]
+    return standard + [paper.spec_for(one, s.seed, preset, precision) for one in rows for s in standard]
 
 
 def recorded(name: str, preset: str) -> pd.DataFrame:
@@ -99,7 +103,7 @@ def table(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
     if math.isnan(reference):
         raise InputError("No finished run of standard training to compare with is there; train the row standard.")
     spec = found[~standard]["spec"].iloc[0]
-    row = paper.row(spec.row.partition("+")[0])
+    row = paper.row(re.sub(r"\+weight=[^+]*", "", spec.row))
     lines = []
     for weight, group in found[~standard].groupby(found["options"].map(lambda options: options.get("weight"))):
         ours, lowest = accuracy.summary(group), float(accuracy.selected(group)["val"].min())
