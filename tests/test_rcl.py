@@ -10,13 +10,23 @@ import pytest
 import torch
 
 from mnistmp.losses import ReverseContrastiveLoss, nearest_neighbours, pairwise_l1, reverse_contrastive_loss
-from mnistmp.losses.reverse_contrastive import SEVERAL, Condition, Mining, Negative, Positive, Scaling, _extrema
+from mnistmp.losses.reverse_contrastive import (
+    SEVERAL,
+    Condition,
+    Mining,
+    Negative,
+    Otherwise,
+    Positive,
+    Scaling,
+    _extrema,
+)
 
 SCALINGS = get_args(Scaling)
 READINGS = {
     "positive": get_args(Positive),
     "negative": get_args(Negative),
     "condition": get_args(Condition),
+    "otherwise": get_args(Otherwise),
     "distance": ("sum", "mean", "channel-mean"),
     "extrema_gradient": ("kept", "detached"),
     "detach": ("after-scaling", "before-scaling"),
@@ -29,7 +39,8 @@ READINGS = {
 
 def oracle(
     features, labels, margin, scaling, distance="sum", extrema_gradient="kept", detach="after-scaling", mining="scaled",
-    positive="closest", negative="closest", condition="anchor", epsilon=0.0, generator=None,
+    positive="closest", negative="closest", condition="anchor", otherwise="zero",
+    epsilon=0.0, generator=None,
 ):  # fmt: skip
     """Algorithm 1, line by line: a loop over anchors, in it a loop over the others. Returns the loss."""
     maps = features.flatten(2) if features.ndim > 2 else features[:, :, None]  # (N, C, positions)
@@ -105,6 +116,8 @@ def oracle(
             if condition not in ("anchor", "closest") and chosen is not None:
                 both.append((i, chosen, opponent))
         total = sum((-d(scaled[i], live_positives[j]) for j in pushes), 0 * scaled[i].sum())
+        if otherwise != "zero" and not pushes and margin != math.inf and opponent is not None:
+            total = total - margin * d(scaled[i], (scaled if otherwise == "negative" else scaled.detach())[opponent])
         losses.append(total / (1 if positive == "active-sum" else max(len(pushes), 1)))
     if condition in ("anchor", "closest") or margin == math.inf:
         return sum(losses) / count
@@ -233,6 +246,9 @@ def test_random_combinations_equal_the_double_loop():
         scaling = draw.choice(SCALINGS)
         if readings["positive"] in SEVERAL or readings["negative"] == "mean":
             readings["condition"] = "anchor"
+            readings["otherwise"] = "zero"
+        elif readings["otherwise"] != "zero":
+            readings["condition"] = "anchor"
         if scaling == "sample":
             # Two samples with their maximum in the same place are both 1 there: rounding would decide the gap's sign,
             # which reaches the gradient in these two readings.
@@ -250,6 +266,16 @@ def test_condition_by_hand():
     assert float(reverse_contrastive_loss(features, labels, 1.0)) == pytest.approx(-1.0 / 4)
     assert float(reverse_contrastive_loss(features, labels, 0.53, condition="batch")) == pytest.approx(-1.0 / 4)
     assert float(reverse_contrastive_loss(features, labels, 0.52, condition="batch")) == 0
+    # Both anchors are .5 from their positive and more than .4 times .9 from their negative, the two others have none.
+    for kind in ("negative", "negative-detached"):
+        away = 0.4 * (1.0 + 0.9 + 0.9 + 1.0)
+        assert float(reverse_contrastive_loss(features, labels, 0.4, otherwise=kind)) == pytest.approx(-away / 4)
+
+
+@pytest.mark.parametrize("other", [{"positive": "mean"}, {"negative": "mean"}, {"condition": "batch"}], ids=str)
+def test_a_push_from_the_negative_needs_a_condition_of_one_pair(other):
+    with pytest.raises(ValueError, match="otherwise is 'negative' with .* it needs one positive, one negative"):
+        reverse_contrastive_loss(*batch("random"), 0.9, otherwise="negative", **other)
 
 
 def test_a_condition_per_coordinate_needs_one_positive_and_one_negative():

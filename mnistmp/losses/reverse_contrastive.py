@@ -21,6 +21,7 @@ Positive = Literal[
 Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
 Condition = Literal["anchor", "closest", "map", "coordinate", "class", "batch", "batch-map", "batch-coordinate"]
 Mining = Literal["scaled", "raw", "euclidean"]
+Otherwise = Literal["zero", "negative", "negative-detached"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
 
 
@@ -37,6 +38,7 @@ def reverse_contrastive_loss(
     detach: str = "after-scaling",
     mining: Mining = "scaled",
     condition: Condition = "anchor",
+    otherwise: Otherwise = "zero",
     epsilon: float = 0.0,
     generator: torch.Generator | None = None,
     return_active: bool = False,
@@ -76,19 +78,25 @@ def reverse_contrastive_loss(
             anchor is pushed from; each "map" (channel) or "coordinate" of an anchor by
             itself, which then pushes or not; or the mean distances of a "class" or of the whole "batch";
             "batch-map" or "batch-coordinate", each map or coordinate by its mean over the batch.
+        otherwise: what an anchor contributes that does not meet the condition: "zero" (Eq. 2); or minus `margin` times
+            its distance to the negative, so that its loss is -min(d(f_a, f_p), m d(f_a, f_n)) and the anchor is pushed
+            from the negative, which gets a gradient ("negative") or none ("negative-detached").
         epsilon: added to maximum - minimum before dividing by it, 0 or more.
         generator: source of what is drawn at random; None for torch's global one.
         return_active: return (loss, share of anchors that were pushed), the share without gradient.
 
     Returns:
         Scalar <= 0: minus the distance to the positive, averaged over all N anchors. An
-        anchor alone in its class counts in N and contributes 0; so does a constant coordinate.
+        anchor alone in its class has no positive: it counts in N and does not meet the condition. A constant
+        coordinate contributes 0.
 
     Raises:
         ValueError: shapes that do not fit, an empty batch, a negative or NaN margin or epsilon, an unknown name, or a
-            condition per map or coordinate without one positive and one negative to compare.
+            condition per map or coordinate, or an `otherwise`, without one positive and one negative to compare.
     """
-    _check_variant(margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon)
+    _check_variant(
+        margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, otherwise, epsilon
+    )
     check_batch("features", features)
     whole = isinstance(labels, torch.Tensor) and not labels.is_floating_point() and not labels.is_complex()
     require(whole, "labels", labels, "give a class number for each sample, an integer tensor (N,)")
@@ -161,6 +169,10 @@ def reverse_contrastive_loss(
             met = (own < margin * other).flatten(1)
             gaps = gaps * met
         pushes = (gaps.mean(1) if distance == "mean" else gaps.sum(1)) * active  # d(f_a, f_p)
+        if otherwise != "zero" and margin != math.inf:
+            gaps = (scaled - (scaled if otherwise == "negative" else target)[opponent]).abs()
+            away = gaps.mean(1) if distance == "mean" else gaps.sum(1)  # d(f_a, f_n)
+            pushes = pushes + margin * away * (~active & (to_negative < math.inf))
         if by_part:
             active = active * met.to(gaps.dtype).mean(1)
     loss = -pushes.mean()  # Eq. 2 and the 1/N sum of Algorithm 1
@@ -294,7 +306,7 @@ class _Extremum(torch.autograd.Function):
 
 def _check_variant(
     margin, scaling, positive="closest", negative="closest", distance="sum", extrema_gradient="kept",
-    detach="after-scaling", mining="scaled", condition="anchor", epsilon=0.0,
+    detach="after-scaling", mining="scaled", condition="anchor", otherwise="zero", epsilon=0.0,
 ):  # fmt: skip
     if not isinstance(margin, Real) or not margin >= 0:
         raise ValueError(f"margin is {margin!r}; it must be a number, 0 or more, or infinity.")
@@ -308,9 +320,15 @@ def _check_variant(
     check_choice("detach", detach, ("after-scaling", "before-scaling"))
     check_choice("mining", mining, get_args(Mining))
     check_choice("condition", condition, get_args(Condition))
+    check_choice("otherwise", otherwise, get_args(Otherwise))
     several = positive in SEVERAL or negative == "mean"
     if several and condition not in ("anchor", "closest") or positive[:6] == "active" and condition == "closest":
         raise ValueError(
             f"condition is {condition!r} with positive {positive!r} and negative {negative!r}; "
             "it needs one positive and one negative."
+        )
+    if otherwise != "zero" and (several or condition != "anchor"):
+        raise ValueError(
+            f"otherwise is {otherwise!r} with positive {positive!r}, negative {negative!r} and condition "
+            f"{condition!r}; it needs one positive, one negative and the condition of each anchor."
         )

@@ -6,7 +6,7 @@ from typing import Literal
 from torch.nn import functional as F
 
 from mnistmp.losses import reverse_contrastive_loss
-from mnistmp.losses.reverse_contrastive import Condition, Mining, Negative, Positive, Scaling
+from mnistmp.losses.reverse_contrastive import Condition, Mining, Negative, Otherwise, Positive, Scaling
 from mnistmp.methods.base import Method, register
 
 
@@ -17,12 +17,13 @@ class RCL(Method):
     Options:
         weight: alpha of Algorithm 1; the paper uses 1.
         margin: m of Eq. 1 and 2; infinity drops the condition.
-        scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, epsilon: interpretations
-            of what the text leaves open, see `losses.reverse_contrastive_loss`.
+        scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, otherwise, epsilon:
+            interpretations of what the text leaves open, see `losses.reverse_contrastive_loss`.
         tensor: "post-relu" is F's output; "pre-relu" the same before its last ReLU.
     """
 
-    added_options = {"positive": "closest", "negative": "closest", "condition": "anchor", "epsilon": 0.0}
+    added_options = {"positive": "closest", "negative": "closest", "condition": "anchor", "otherwise": "zero",
+                     "epsilon": 0.0}  # fmt: skip
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class RCL(Method):
         positive: Positive = "closest",
         negative: Negative = "closest",
         condition: Condition = "anchor",
+        otherwise: Otherwise = "zero",
         epsilon: float = 0.0,
     ):
         super().__init__(network)
@@ -53,6 +55,7 @@ class RCL(Method):
             "positive": positive,
             "negative": negative,
             "condition": condition,
+            "otherwise": otherwise,
             "epsilon": epsilon,
         }
 

@@ -47,6 +47,7 @@ CANDIDATES += (
     {**_TEXT, "mining": "euclidean"},
     *({**_TEXT, "positive": choice, "negative": choice} for choice in ("random", "mean")),
     *({**_TEXT, "positive": one, "condition": "closest"} for one in ("random", "shifted", "mean", "farthest")),
+    *({**_TEXT, "otherwise": one} for one in ("negative", "negative-detached")),
 )
 # For want of computing time these wait after stage 1, see the protocol; emptied, the race goes on with them.
 WAITING = SEVERAL
@@ -120,7 +121,7 @@ def entrants(number: int, runs: Runs) -> list[Options]:
 def spec(options: Options, row: str, seed: int, epochs: int = WHOLE) -> RunSpec:
     """The run of a row with other options, called like `rcl-m0.9+positive=random+epochs=2`."""
     if paper.row(row).options["margin"] == math.inf:  # nothing is compared: these are the same run
-        options = {name: value for name, value in options.items() if name not in ("condition", "negative")}
+        options = {name: value for name, value in options.items() if name not in ("condition", "negative", "otherwise")}
     own = paper.spec_for(row, seed)
     default = vars(own) | own.options
     changed = {name: value for name, value in {**options, "epochs": epochs}.items() if value != default[name]}
