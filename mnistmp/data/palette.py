@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mnistmp import data
 from mnistmp.errors import check_choice, require
 
 # Class colours 0-9, RGB. The paper gives the geometry only; the authors published these values later.
@@ -142,22 +141,9 @@ def color_batch(grey: torch.Tensor, color_index: torch.Tensor, table: torch.Tens
     return F.embedding(row, table.view(-1, 3)).permute(0, 3, 1, 2)
 
 
-def colorize(images: torch.Tensor, color_index: torch.Tensor, table: torch.Tensor | None = None) -> torch.Tensor:
-    """Colour grey uint8 (N, H, W) as RGB uint8 (N, 3, H, W), channels-last, by default in the published colours."""
-    return color_batch(images, color_index, color_table().to(images.device) if table is None else table)
-
-
-def split_digits(digits: data.GreyDigits, split: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return one split's grey images uint8 (N, 28, 28), targets int64 (N,) and colour index int64 (N,).
-
-    train: the training digits in their class's colour (Section 3.1); val: the test digits in their
-    class's colour; test: the same test digits, all in the mean colour (Section 3.2).
-    """
-    check_choice("split", split, SPLITS)
-    if split == "train":
-        return digits.train_images, digits.train_labels, digits.train_labels.clone()
-    targets = digits.test_labels
-    return digits.test_images, targets, targets.clone() if split == "val" else torch.full_like(targets, TEST)
+def colorize(images: torch.Tensor, color_index: torch.Tensor) -> torch.Tensor:
+    """Colour grey uint8 (N, H, W) as RGB uint8 (N, 3, H, W), channels-last, in the published colours."""
+    return color_batch(images, color_index, color_table().to(images.device))
 
 
 def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch.Tensor:

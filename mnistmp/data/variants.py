@@ -1,11 +1,17 @@
-"""Coloured MNISTs as one specification: MNIST-MP, those of the paper's Table 1, and their relatives."""
+"""Coloured MNISTs as one specification, and their splits: MNIST-MP, those of the paper's Table 1, and relatives."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import torch
+
+from mnistmp import data
+from mnistmp.data import palette
 from mnistmp.data.palette import PALETTE
 from mnistmp.errors import InputError, check_choice
 
@@ -287,3 +293,86 @@ VARIANTS: dict[str, Variant] = {
         ),
     )
 }  # fmt: skip
+
+
+# ---- how a split is made: plain NumPy, in streams that are the same everywhere ----
+
+
+def make(variant: Variant, name: str, digits: data.GreyDigits) -> tuple[np.ndarray, ...]:
+    """What `ColoredMNIST` holds of a split: images, targets, color_index, colors, digits, environments; all copies."""
+    split = variant.splits[name]
+    images, numbers = (getattr(digits, f"{split.source}_{what}").numpy() for what in ("images", "labels"))
+    first, last = (round(share * len(numbers)) for share in split.part)
+    class_of = np.array(variant.class_of(), np.int64)
+    chosen = np.arange(first, last)
+    chosen = chosen[(class_of[numbers[chosen]] < 0) == split.outside]
+    # Labels belong to the digits: splits that show the same ones agree on them.
+    targets = _noisy(class_of[numbers], variant, _stream(variant, split.source, "labels"))
+    if split.shuffle:
+        chosen = _stream(variant, name, "order").permutation(chosen)
+    images, numbers, targets = _scaled(images[chosen], variant, split), numbers[chosen], targets[chosen]
+    environments = np.arange(len(chosen)) % len(split.align)
+    own = targets if variant.follows == "label" else class_of[numbers]
+    color_index = _drawn(own, environments, variant, split, _stream(variant, name, "colors"))
+    colors = all_colors(variant)[color_index]
+    if split.jitter:
+        noise = 255 * split.jitter * _stream(variant, name, "jitter").standard_normal(colors.shape)
+        colors = np.rint(np.clip(colors + noise, 0, 255)).astype(np.uint8)
+    return images, targets, color_index, colors, numbers, 0 * environments if variant.merged else environments
+
+
+def _stream(variant: Variant, name: str, what: str) -> np.random.RandomState:
+    # RandomState: NumPy guarantees that its streams never change.
+    words = hashlib.sha256(f"{variant.seed} {name} {what}".encode()).digest()
+    return np.random.RandomState(np.frombuffer(words, "<u4"))
+
+
+def _scaled(images: np.ndarray, variant: Variant, split: Split) -> np.ndarray:
+    if variant.threshold is not None:
+        images = np.where(images > variant.threshold, np.uint8(255), np.uint8(0))
+    if variant.resize == "stride":
+        images = np.ascontiguousarray(images[:, ::2, ::2])
+    elif variant.resize != "none":
+        images = palette.resize(torch.from_numpy(images), SIZES[variant.resize], variant.resize).numpy()
+    return images if split.shape else np.full_like(images, round(images.mean()))
+
+
+def _noisy(labels: np.ndarray, variant: Variant, stream: np.random.RandomState) -> np.ndarray:
+    classes = len(variant.classes)
+    wrong, by = stream.random_sample(len(labels)), stream.random_sample(len(labels))
+    others = (labels + 1 + (by * (classes - 1)).astype(np.int64)) % classes
+    return np.where((wrong < variant.label_noise) & (labels >= 0), others, labels)
+
+
+def all_colors(variant: Variant) -> np.ndarray:
+    """All colours as uint8 (C, 3): the classes', their mean, the pools'."""
+    own = palette.as_palette(variant.palette, len(variant.classes))
+    pools = [np.array(pool, np.uint8) for pool in variant.pools.values()]
+    return np.concatenate([own.numpy(), palette.mean_color(own).numpy()[None], *pools])
+
+
+def _drawn(
+    own: np.ndarray, environments: np.ndarray, variant: Variant, split: Split, stream: np.random.RandomState
+) -> np.ndarray:
+    """The row of `all_colors` that each digit wears; `own` is that of its class."""
+    classes, sizes = len(variant.classes), {name: len(pool) for name, pool in variant.pools.items()}
+    many = {"other": classes - 1, "uniform": classes, "reverse": 1, "mean": 1, **sizes}[split.rest]
+    if split.exact:  # what is left of each class is dealt to the colours in turn
+        rest, choice = np.zeros(len(own), bool), np.zeros(len(own), np.int64)
+        for number in range(classes):
+            members = stream.permutation(np.flatnonzero(own == number))
+            members = members[int(split.align[0] * len(members)) :]
+            rest[members], choice[members] = True, np.arange(len(members)) % many
+    else:
+        rest = stream.random_sample(len(own)) >= np.array(split.align)[environments]
+        choice = (many * stream.random_sample(len(own))).astype(np.int64)
+    if split.rest in ("other", "uniform"):
+        drawn = (own + 1 + choice) % classes
+    elif split.rest == "reverse":
+        drawn = classes - 1 - own
+    elif split.rest == "mean":
+        drawn = np.full_like(own, classes)
+    else:
+        names = list(sizes)
+        drawn = classes + 1 + sum(sizes[name] for name in names[: names.index(split.rest)]) + choice
+    return np.where(rest, drawn, own)

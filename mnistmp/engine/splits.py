@@ -8,6 +8,7 @@ import torch
 
 from mnistmp import data
 from mnistmp.data import palette
+from mnistmp.data.variants import VARIANTS, make
 from mnistmp.spec import RunSpec
 
 
@@ -25,8 +26,8 @@ class Splits:
         self.table = palette.input_table(table, spec.input_range, dtype).to(device)
         self.batch_size, self.drop_last = spec.batch_size, spec.last_batch == "drop"
         self.splits = {}
-        for name in ("train", "val", "test"):
-            images, labels, colors = palette.split_digits(digits, name)
+        for name in palette.SPLITS:
+            images, labels, colors, *_ = map(torch.from_numpy, make(VARIANTS["mp"], name, digits))
             if spec.colors != "class":
                 colors = torch.full_like(labels, palette.TEST)
             images = palette.resize(images, spec.image_size, spec.resize)

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from mnistmp import evidence, paper, paths
-from mnistmp.data.dataset import ColoredMNIST, all_colors
-from mnistmp.data.variants import VARIANTS
+from mnistmp.data.dataset import ColoredMNIST
+from mnistmp.data.variants import VARIANTS, all_colors
 from mnistmp.engine import Splits, count_correct
 from mnistmp.methods import Method
 from mnistmp.results import accuracy, irm, markdown
