@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,11 @@ from mnistmp.data.variants import Variant, find
 from mnistmp.errors import InputError, check_choice
 from mnistmp.files import write_atomically
 
-FORMATS = ("npz", "torch", "parquet")
+FORMATS = {  # name -> ending, media type
+    "npz": ("npz", "application/zip"),
+    "torch": ("pt", "application/zip"),
+    "parquet": ("parquet", "application/x-parquet"),
+}
 LICENSES = {  # of the digits: the name that data cards use, and the address
     "mnist": ("cc-by-sa-3.0", "https://creativecommons.org/licenses/by-sa/3.0/"),
     "digits": ("cc-by-4.0", "https://creativecommons.org/licenses/by/4.0/"),
@@ -33,13 +36,7 @@ FIELDS = {
 }
 
 
-def export(
-    variant: str | Variant,
-    folder: str | Path,
-    kind: str = "npz",
-    root: str | Path | None = None,
-    dataset: str = "mnist",
-) -> list[Path]:
+def export(variant: str | Variant, folder: str | Path, kind: str = "npz", dataset: str = "mnist") -> list[Path]:
     """Write one file per split, `README.md`, `croissant.json` and `SHA256SUMS`, which comes last; the same bytes again.
 
     npz holds uint8 images (N, H, W, 3), int64 labels (N,), uint8 digits (N,), uint8 colors (N, 3). torch holds
@@ -58,12 +55,12 @@ def export(
         _pyarrow()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not an empty folder; name a new one.")
-    splits = {name: ColoredMNIST(root, variant, name, dataset=dataset) for name in variant.splits}
+    splits = {name: ColoredMNIST(None, variant, name, dataset=dataset) for name in variant.splits}
     made = not folder.exists()
     written: list[Path] = []
     try:
         for name, split in splits.items():
-            written.append(write_atomically(folder / f"{name}.{_ENDINGS[kind]}", _content(split, kind)))
+            written.append(write_atomically(folder / f"{name}.{FORMATS[kind][0]}", _content(split, kind)))
         if kind == "torch":
             written.append(write_atomically(folder / f"{variant.name}.pt", _announced(splits)))
         sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}
@@ -84,9 +81,6 @@ def export(
     return written
 
 
-_ENDINGS = {"npz": "npz", "torch": "pt", "parquet": "parquet"}
-
-
 def _pyarrow() -> Any:
     try:
         import pyarrow.parquet
@@ -95,31 +89,21 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _arrays(split: ColoredMNIST) -> dict[str, np.ndarray]:
-    return {
-        "images": split.pixels(),
-        "labels": split.targets.numpy(),
-        "digits": split.digits.numpy().astype(np.uint8),
-        "colors": split.colors.numpy(),
-    }
-
-
 def _content(split: ColoredMNIST, kind: str) -> bytes:
     buffer = io.BytesIO()
-    arrays = _arrays(split)
+    arrays = {"images": split.pixels(), "labels": split.targets.numpy(),
+              "digits": split.digits.numpy().astype(np.uint8), "colors": split.colors.numpy()}  # fmt: skip
     if kind == "npz":
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, values in arrays.items():  # as np.savez_compressed, which notes the time of day
-                entry = io.BytesIO()
-                np.save(entry, values, allow_pickle=False)
-                about = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-                archive.writestr(about, entry.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=1)
+        np.savez_compressed(buffer, **arrays)
     elif kind == "torch":
         arrays["images"] = np.ascontiguousarray(arrays["images"].transpose(0, 3, 1, 2))
         torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, buffer)
     else:
         pyarrow = _pyarrow()
-        images = [{"bytes": _png(image), "path": None} for image in arrays["images"]]
+        images = []
+        for image in arrays["images"]:
+            Image.fromarray(image).save(png := io.BytesIO(), "png")
+            images.append({"bytes": png.getvalue(), "path": None})
         columns = {
             "image": pyarrow.array(images, pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})),
             "label": pyarrow.array(arrays["labels"]),
@@ -133,12 +117,6 @@ def _content(split: ColoredMNIST, kind: str) -> bytes:
             {"huggingface": json.dumps({"info": {"features": features}})}
         )
         pyarrow.parquet.write_table(table, buffer)
-    return buffer.getvalue()
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -172,10 +150,9 @@ def _card(variant: Variant, splits: dict[str, ColoredMNIST], sums: dict[str, str
 
 def _croissant(variant, splits, sums, written, kind, dataset) -> dict[str, Any]:
     """Croissant 1.0 metadata: the files with their sums and, of parquet, the columns."""
-    mime = {"npz": "application/zip", "torch": "application/zip", "parquet": "application/x-parquet"}[kind]
     files = [
         {"@type": "cr:FileObject", "@id": path.name, "name": path.name, "contentUrl": path.name,
-         "contentSize": f"{path.stat().st_size} B", "encodingFormat": mime, "sha256": sums[path.name]}
+         "contentSize": f"{path.stat().st_size} B", "encodingFormat": FORMATS[kind][1], "sha256": sums[path.name]}
         for path in written if path.name in sums
     ]  # fmt: skip
     types = {"image": "sc:ImageObject", "label": "sc:Integer", "digit": "sc:Integer"}
