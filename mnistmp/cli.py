@@ -35,9 +35,15 @@ def main(argv: list[str] | None = None) -> int:
         os.environ["MNISTMP_CHECKPOINTS"] = "1"
     try:
         with _interrupted_by_signals():
-            return args.function(args)
+            code = args.function(args)
+            if args.makes and getattr(args, "preset", "paper") == "paper" and not getattr(args, "dry_run", False):
+                from mnistmp import lineage
+
+                lineage.write()
+            return code
     except KeyboardInterrupt:
-        print(f"\nmnistmp: {INTERRUPTION}", file=sys.stderr)
+        trains = {"jobs", "train"} & vars(args).keys()
+        print(f"\nmnistmp: {INTERRUPTION if trains else 'interrupted.'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `mnistmp status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,23 +86,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--precision": {"type": _named, "metavar": "NAME", "help": "float32 or bfloat16 (default: the preset's)"},
     "--jobs": {"type": _count, "metavar": "N", "help": "processes at a time (default auto: one per core or GPU)"},
     "--shard": {"metavar": "I/N", "help": "only every N-th run, from I = 0 on; for arrays of jobs"},
-    "--executor": {"default": "local", "metavar": "NAME", "help": "local (default), or dask: a cluster"},
+    "--executor": {"default": "local", "choices": ("local", "dask"), "help": "local (default), or dask: a cluster"},
     "--scheduler": {"metavar": "ADDRESS", "help": "of dask, such as tcp://10.0.0.1:8786"},
     "--dry-run": {"action": "store_true", "help": "list the units and how long they take; do nothing"},
     "--checkpoints": {"action": "store_true", "help": "keep the weights too, for mnistmp.load; 7 to 14 MB per run"},
     "--recorded": {"action": "store_true", "help": "train nothing, tabulate what is recorded"},
     "--readme": {"action": "store_true", "help": "also put the result into the README"},
-    "--threshold": {
-        "type": float,
-        "metavar": "POINTS",
-        "help": "points of validation accuracy below standard training, in percent, at which a weight has collapsed "
-        "(default: 5)",
-    },
-    "--options": {
-        "metavar": "NAMES",
-        "help": "what to change, one at a time, separated by commas: options of the method, image_size, input_range "
-        "... (default: all named options of the method)",
-    },
+    "--threshold": {"type": float, "metavar": "POINTS", "help": "validation points whose loss is a collapse; 5"},
+    "--options": {"metavar": "NAMES", "help": "such as image_size,input_range (default: all named ones of the method)"},
     "--stage": {"type": int, "choices": range(1, 8), "metavar": "N", "help": "the last to train, 1 to 7 (default: 7)"},
     "--out": {"metavar": "FOLDER", "help": "where the website goes (default: site/ of the checkout)"},
     "--check": {"action": "store_true", "help": "only look; download nothing"},
@@ -107,7 +104,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--variant": {"default": "mp", "metavar": "NAME", "help": "such as mp (default) or irm, see mnistmp audit"},
     "--to": {"required": True, "type": _named, "metavar": "FOLDER", "help": "of export a new or an empty folder"},
     "--format": {"default": "npz", "metavar": "NAME", "help": "npz (default), torch or parquet"},
-    "--train": {"metavar": "NAME", "help": "first train: irm, the published experiment; or up, networks for MNIST-UP"},
+    "--train": {"choices": ("irm", "up"), "help": "first train the published experiment, or networks for MNIST-UP"},
     "name": {"metavar": "NAME", "help": "such as my-idea"},
     "names": {"nargs": "*", "metavar": "NAME", "help": "such as 08 or 08_rcl_margin_sweep (default: all)"},
 }
@@ -125,11 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mnistmp", allow_abbrev=False, description="MNIST-MP and the reverse contrastive loss.")
     parser.add_argument("--version", action="version", version=f"mnistmp {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for name, (help, options, function) in VERBS.items():
+    for name, (help, options, makes, function) in VERBS.items():
         one = verbs.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
         for option in options:
             one.add_argument(option, **OPTIONS[option])
-        one.set_defaults(function=function, **({"preset": "paper"} if name in SHOWS else {}))
+        one.set_defaults(function=function, makes=makes, **({"preset": "paper"} if name in SHOWS else {}))
     return parser
 
 

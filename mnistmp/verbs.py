@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from mnistmp.sweep.process import Outcome
     from mnistmp.sweep.run import Sweep
 
-VERBS: dict[
-    str, tuple[str, tuple[str, ...], Callable[[argparse.Namespace], int]]
-] = {}  # name -> help, options, function
+Function = Callable[[argparse.Namespace], int]
+VERBS: dict[str, tuple[str, tuple[str, ...], bool, Function]] = {}  # name -> as of `verb`, and the function
 
 RUNS = ("--preset", "--results", "--methods", "--rows", "--seeds", "--precision")
 WORK = (*RUNS, "--jobs", "--shard", "--executor", "--scheduler", "--dry-run")
 STUDY = ("--preset", "--results", "--methods", "--seeds", "--precision", "--jobs", "--dry-run")
 
 
-def verb(help: str, *options: str) -> Callable[[Callable[[argparse.Namespace], int]], Callable]:
-    """Make a verb of a function: what `mnistmp --help` says of it, and which of `cli.OPTIONS` it takes."""
+def verb(help: str, *options: str, makes: bool = False) -> Callable[[Function], Function]:
+    """Make a verb of a function: what `mnistmp --help` says of it, which of `cli.OPTIONS` it takes, and whether it
+    makes figures or tables, whose `lineage` is then written."""
 
-    def register(function: Callable[[argparse.Namespace], int]) -> Callable:
-        VERBS[function.__name__.replace("_", "-")] = help, options, function
+    def register(function: Function) -> Function:
+        VERBS[function.__name__.replace("_", "-")] = help, options, makes, function
         return function
 
     return register
 
 
-@verb("train what is missing by notebooks, then make figures and tables", *WORK)
+@verb("train what is missing by notebooks, then make figures and tables", *WORK, makes=True)
 def reproduce(args: argparse.Namespace) -> int:
     from mnistmp import paths
     from mnistmp.errors import InputError
@@ -101,7 +101,7 @@ def status(args: argparse.Namespace) -> int:
     return 1 if status.attrs["problems"] else 0
 
 
-@verb("print Table 2 from the records and write its files", "--preset", "--results", "--methods", "--readme")
+@verb("print Table 2 from the records and write it", "--preset", "--results", "--methods", "--readme", makes=True)
 def table(args: argparse.Namespace) -> int:
     from mnistmp import paper, paths
     from mnistmp.errors import InputError
@@ -116,26 +116,22 @@ def table(args: argparse.Namespace) -> int:
     return 0
 
 
-@verb("draw the figures from the records, by executing the notebooks", "--preset", "--results", "--rows", "--jobs")
+@verb("execute the notebooks again to draw the figures", "--preset", "--results", "--rows", "--jobs", makes=True)
 def figures(args: argparse.Namespace) -> int:
-    from mnistmp import lineage, paper, paths
+    from mnistmp import paper, paths
     from mnistmp.sweep import run
 
     outcomes = run.show(paper.preset(args.preset).name, args.rows, args.jobs, again=True)
-    if args.preset == "paper":
-        lineage.write()
     print(f"Figures:    {paths.figures(args.preset)}")
     return _failed(outcomes)
 
 
-@verb("execute the committed notebooks in place and clean them", "names", "--jobs")
+@verb("execute the committed notebooks in place and clean them", "names", "--jobs", makes=True)
 def notebooks(args: argparse.Namespace) -> int:
-    from mnistmp import lineage, paths
+    from mnistmp import paths
     from mnistmp.sweep import plan, run
 
-    outcomes = run.run_units(plan.own_units(paths.notebooks(), args.names), args.jobs or run.default_jobs())
-    lineage.write()
-    return _failed(outcomes)
+    return _failed(run.run_units(plan.own_units(paths.notebooks(), args.names), args.jobs or run.default_jobs()))
 
 
 @verb("make a website of the executed notebooks, to open from disk", "--preset", "--results", "--out")
@@ -150,7 +146,7 @@ def report(args: argparse.Namespace) -> int:
     return 0
 
 
-@verb("a method's largest weight that keeps validation up", "method", *STUDY, "--threshold")
+@verb("a method's largest weight that keeps validation up", "method", *STUDY, "--threshold", makes=True)
 def select_weights(args: argparse.Namespace) -> int:
     from mnistmp import paper, records
     from mnistmp.results import search, weights
@@ -166,7 +162,7 @@ def select_weights(args: argparse.Namespace) -> int:
     return code
 
 
-@verb("a row under other interpretations of the paper, one at a time", "row", *STUDY, "--options")
+@verb("a row under other interpretations of the paper, one at a time", "row", *STUDY, "--options", makes=True)
 def ablate(args: argparse.Namespace) -> int:
     from mnistmp import paper
     from mnistmp.results import ablation, calibration
@@ -184,6 +180,7 @@ def ablate(args: argparse.Namespace) -> int:
 @verb(
     "which interpretations of the paper fit its validation column",
     *("--results", "--seeds", "--recorded", "--readme", "--jobs", "--dry-run"),
+    makes=True,
 )
 def calibrate(args: argparse.Namespace) -> int:
     from mnistmp.results import calibration, markdown
@@ -203,6 +200,7 @@ def calibrate(args: argparse.Namespace) -> int:
 @verb(
     "which positive and scaling fit RCL's validation column, in stages",
     *("--results", "--stage", "--recorded", "--readme", "--jobs", "--dry-run"),
+    makes=True,
 )
 def search(args: argparse.Namespace) -> int:
     from mnistmp.results import markdown, search
@@ -228,16 +226,18 @@ def search(args: argparse.Namespace) -> int:
 @verb(
     "measure the paper's Table 1 on the coloured MNISTs",
     *("variant", "--train", "--preset", "--results", "--seeds"),
+    makes=True,
 )
 def audit(args: argparse.Namespace) -> int:
-    from mnistmp import lineage, paper, paths
+    from mnistmp import paper, paths
     from mnistmp.data import variants
-    from mnistmp.errors import check_choice
+    from mnistmp.errors import InputError
     from mnistmp.results import audit, irm, markdown
 
     dataset, measured = paper.preset(args.preset).dataset, None
     folder = audit.folder(dataset)
-    check_choice("--train", args.train or "up", ("irm", "up"))
+    if args.seeds and args.train != "up":
+        raise InputError("--seeds are those of the networks for MNIST-UP; add --train up, or leave --seeds out.")
     if args.train == "irm":
         irm.run(folder, dataset)
         text = irm.to_markdown(irm.table(folder))
@@ -251,7 +251,6 @@ def audit(args: argparse.Namespace) -> int:
     print(_aligned(text))
     if not args.variant:
         files = markdown.write(paths.results(folder), audit.texts(args.preset, measured))
-        lineage.write()
         print(f"Tables:     {', '.join(map(paths.shown, files))}")
     return 0
 
@@ -339,7 +338,7 @@ def _table(preset: str) -> dict[str, str]:
     Raises:
         InputError: the preset has no record.
     """
-    from mnistmp import lineage, paper, paths, records
+    from mnistmp import paper, paths, records
     from mnistmp.errors import InputError
     from mnistmp.results import ablation, artifact, claims, findings, table2
 
@@ -368,17 +367,12 @@ def _table(preset: str) -> dict[str, str]:
             figures.save(figures.training_curves(history, [row]), f"curves-{row}", preset)
     conclusions = ablation.conclusions(interpretations)
     pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
-    if preset == "paper":
-        lineage.write()
     if preset == "paper" and lines["n"].all():
         pages |= {"findings": findings.findings(lines, comparisons), "artifact": artifact.artifact(found, comparisons)}
     return pages
 
 
 def _show(text: str, files: list[Path]) -> None:
-    from mnistmp import lineage
-
-    lineage.write()
     print(f"\n{text}\nTable:      {', '.join(map(str, files))}")
 
 

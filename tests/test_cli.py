@@ -85,6 +85,7 @@ def refused(capsys, started, *arguments):
         (["--precision", "float16"], "precision is 'float16'; it should be 'float32' or 'bfloat16'"),
         (["--shard", "2/2"], "shard '2/2' cannot be; write I/N"),
         (["--seed", "0"], "unrecognized arguments: --seed 0"),
+        (["--executor", "spark"], "invalid choice: 'spark'"),
     ],
 )
 def test_bad_arguments(place, started, capsys, arguments, words):
@@ -106,19 +107,6 @@ def test_a_truncated_record(place, started, capsys):
     assert "(1 more like this: see mnistmp status)." in refused(capsys, started, "run")
 
 
-def test_a_record_of_another_spec(place, started, capsys):
-    path = records.save(record(*specs_of("rsc")), "digits")
-    path.write_text(record(paper.spec_for("rsc", 0, "digits", "float32", learning_rate=0.5)).to_text())
-    sentence = refused(capsys, started, "reproduce", "--rows", "rsc")
-    assert "learning_rate is 0.5 and 0.005 is asked" in sentence
-
-
-def test_another_precision_than_that_of_the_records(place, started, capsys):
-    records.save(record(*specs_of("rsc")), "digits")
-    sentence = refused(capsys, started, "run", "--precision", "bfloat16")
-    assert "float32" in sentence and "bfloat16" in sentence
-
-
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
 def test_a_results_folder_that_cannot_be_written(place, started, capsys):
     blocked = place / "blocked"
@@ -128,9 +116,9 @@ def test_a_results_folder_that_cannot_be_written(place, started, capsys):
 
 
 def test_places_that_cannot_be(place, started, capsys):
-    sentence = refused(capsys, started, "run", "--results", "~no-such-user/results")
-    assert "MNISTMP_RESULTS is '~no-such-user/results', which names no user's folder" in sentence
-    assert "is not UTF-8" in refused(capsys, started, "status", "--results", "results-\udcff")
+    for folder in ("~no-such-user/results", "results-\udcff"):
+        sentence = refused(capsys, started, "run", "--results", folder)
+        assert f"MNISTMP_RESULTS is {folder!r}, which cannot name a folder; give the path of another folder" in sentence
 
 
 def test_missing_mnist_without_network(place, started, capsys, monkeypatch):
@@ -318,7 +306,7 @@ def test_a_signal_is_an_orderly_interruption(place, capsys, monkeypatch, number)
     inherited = signal.signal(getattr(signal, number), usual)
     monkeypatch.setattr(data, "load", lambda *_, **__: os.kill(os.getpid(), getattr(signal, number)))
     assert cli.main(["data"]) == 130
-    assert "interrupted; every finished run is recorded" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\nmnistmp: interrupted.\n"  # of verbs that train, see the kills
     assert signal.signal(getattr(signal, number), inherited) == usual
 
 

@@ -70,7 +70,6 @@ def left_running(place):
 @pytest.mark.parametrize(
     "given, words",
     [
-        (["--executor", "spark"], "There is no executor 'spark'; choose one of local, dask."),
         (["--executor", "dask"], "--executor dask needs a scheduler; give --scheduler ADDRESS"),
         (["--scheduler", "tcp://127.0.0.1:1"], "--scheduler is for a cluster; add --executor dask, or leave it out."),
         (["--scheduler", ""], "--scheduler is for a cluster"),
