@@ -60,10 +60,9 @@ def doctor(as_json: bool = False) -> int:
     errors, warnings = (sum(finding.level == level for finding in findings) for level in ("error", "warning"))
     if as_json:
         print(json.dumps({"ok": not errors, "findings": [asdict(finding) for finding in findings]}, indent=1))
-    elif errors:
-        print(f"This machine cannot run all of mnistmp; errors: {errors}, warnings: {warnings}.")
     else:
-        print(f"This machine can run mnistmp; errors: 0, warnings: {warnings}.")
+        can = "cannot run all of" if errors else "can run"
+        print(f"This machine {can} mnistmp; errors: {errors}, warnings: {warnings}.")
     return 1 if errors else 0
 
 

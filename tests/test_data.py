@@ -151,49 +151,19 @@ def test_folder_without_mnist(tmp_path, monkeypatch):
         data.load(download=False)
 
 
-@pytest.mark.parametrize("length", [0, 3, 10, 1000])
-def test_truncated(tiny, length):
-    os.truncate(tiny / "MNIST/raw" / TRAIN_IMAGES, length)
-    assert f"{TRAIN_IMAGES} is truncated ({length:,}" in error_of(tiny)
-
-
-@pytest.mark.parametrize("one, other", [(TRAIN_IMAGES, TEST_IMAGES), (TEST_IMAGES, TEST_LABELS)])
-def test_swapped(tiny, one, other):
-    raw = tiny / "MNIST/raw"
-    (raw / one).rename(raw / "x"), (raw / other).rename(raw / one), (raw / "x").rename(raw / other)
-    assert f"{one} holds the content of {other}" in error_of(tiny)
-
-
-def test_foreign_labels_for_images(tiny):
-    (tiny / "MNIST/raw" / TEST_IMAGES).write_bytes(idx(np.zeros(6, np.uint8)))
-    assert f"{TEST_IMAGES} is not an IDX file of images (wrong magic number)" in error_of(tiny)
-
-
-@pytest.mark.parametrize("damage", ["one bit", "a longer file", "absurd sizes"])
-def test_foreign_content(tiny, damage):
-    path = tiny / "MNIST/raw" / TEST_LABELS
-    content = bytearray(path.read_bytes())
-    if damage == "one bit":
-        content[-1] ^= 1
-    elif damage == "a longer file":
-        content += b"x"
-    else:
-        content[4:8] = b"\xff\xff\xff\xff"
-    path.write_bytes(content)
-    expected = "is truncated" if damage == "absurd sizes" else "is not the published MNIST file"
-    assert f"{TEST_LABELS} {expected}" in error_of(tiny)
-
-
-def test_tiny_files_are_foreign_to_the_published_sums(tmp_path):
-    write(tmp_path)
-    assert f"{TRAIN_IMAGES} is not the published MNIST file" in error_of(tmp_path)
+@pytest.mark.parametrize(
+    "content", [b"", idx(tiny_files()[1])[:9], idx(tiny_files()[1])[:-1] + b"x", idx(tiny_files()[0])]
+)
+def test_foreign_content(tiny, content):
+    (tiny / "MNIST/raw" / TRAIN_LABELS).write_bytes(content)  # nothing, a part, a byte changed, another file's
+    assert f"{TRAIN_LABELS} is not the published file, by its SHA-256 ({len(content):,} bytes)" in error_of(tiny)
 
 
 def test_archives_are_known_by_their_content(tiny):
     path = tiny / "MNIST/raw" / TRAIN_IMAGES
     packed = gzip.compress(path.read_bytes())
     path.write_bytes(packed[:-9])
-    assert f"{TRAIN_IMAGES} is a damaged gzip archive" in error_of(tiny)
+    assert f"{TRAIN_IMAGES} is not the published file" in error_of(tiny)
     path.write_bytes(packed)
     assert len(data.load("mnist", tiny, download=False).train_images) == 12
     (tiny / "MNIST/raw" / TEST_IMAGES).rename(tiny / f"{TEST_IMAGES}.gz")  # a browser unpacked it and kept the name
@@ -201,7 +171,7 @@ def test_archives_are_known_by_their_content(tiny):
     assert len(data.load("mnist", tiny, download=False).test_images) == 6
     (tiny / f"{TEST_IMAGES}.gz").write_bytes(gzip.compress(b"else"))
     data.digits._mnist.cache_clear()
-    assert f"{TEST_IMAGES}.gz is not an IDX file" in error_of(tiny)
+    assert f"{TEST_IMAGES}.gz is not the published file" in error_of(tiny)
 
 
 def test_folder_in_place_of_a_file(tiny):
@@ -222,7 +192,7 @@ def test_what_is_no_file_neither_hangs_nor_floods(tiny, make):
 def test_a_file_without_end_is_not_read_whole(tiny):
     path = tiny / "MNIST/raw" / TEST_LABELS
     os.truncate(path, 10**12)  # sparse
-    assert f"{TEST_LABELS} is not the published MNIST file" in error_of(tiny)
+    assert f"{TEST_LABELS} is not the published file" in error_of(tiny)
 
 
 def test_a_user_without_a_home_is_told_where_to_put_mnist(monkeypatch, capsys):
@@ -303,7 +273,7 @@ def test_download_keeps_the_files_that_are_there(tiny, monkeypatch):
     raw = tiny / "MNIST/raw"
     (raw / TEST_LABELS).unlink()
     (raw / TEST_IMAGES).write_bytes(b"somebody's own file")
-    assert f"{TEST_IMAGES} is not an IDX file" in error_of(tiny, download=True)
+    assert f"{TEST_IMAGES} is not the published file" in error_of(tiny, download=True)
     assert (raw / TEST_LABELS).exists() and (raw / TEST_IMAGES).read_bytes() == b"somebody's own file"
 
 

@@ -51,19 +51,19 @@ def replace(name, make):
 
 FAULTS = [
     ("an IDX file truncated", lambda raw: os.truncate(raw / TRAIN_IMAGES, 1000),
-     f"{TRAIN_IMAGES} is truncated (1,000 of"),
-    ("an IDX file empty", lambda raw: os.truncate(raw / TEST_LABELS, 0), f"{TEST_LABELS} is truncated (0 bytes)"),
-    ("IDX files swapped", swap, f"{TRAIN_IMAGES} holds the content of {TEST_IMAGES} (swapped files)"),
+     f"{TRAIN_IMAGES} is not the published file, by its SHA-256 (1,000 bytes)"),
+    ("an IDX file empty", lambda raw: os.truncate(raw / TEST_LABELS, 0), f"{TEST_LABELS} is not the published file"),
+    ("IDX files swapped", swap, f"{TRAIN_IMAGES} is not the published file"),
     ("an IDX file with a wrong magic", replace(TRAIN_LABELS, lambda path: path.write_bytes(b"\0\0\x0d\x01" * 5)),
-     f"{TRAIN_LABELS} is not an IDX file of labels (wrong magic number)"),
-    ("one bit of an IDX file flipped", lambda raw: flip(raw / TEST_IMAGES), "is not the published MNIST file"),
+     f"{TRAIN_LABELS} is not the published file"),
+    ("one bit of an IDX file flipped", lambda raw: flip(raw / TEST_IMAGES), f"{TEST_IMAGES} is not the published file"),
     ("an IDX file missing", lambda raw: (raw / TEST_IMAGES).unlink(), "the download failed"),
     ("an IDX file that is a link to nothing", replace(TEST_IMAGES, lambda path: path.symlink_to("nowhere")),
      "the download failed"),
     ("an IDX file that is a link to itself", replace(TEST_IMAGES, lambda path: path.symlink_to(path.name)),
      f"{TEST_IMAGES} cannot be read ("),
     ("an IDX file that is a link to another", replace(TEST_IMAGES, lambda path: path.symlink_to(TRAIN_IMAGES)),
-     f"{TEST_IMAGES} holds the content of {TRAIN_IMAGES}"),
+     f"{TEST_IMAGES} is not the published file"),
     ("a folder in place of an IDX file", replace(TRAIN_LABELS, lambda path: path.mkdir()), "cannot be read"),
 ]  # fmt: skip
 
