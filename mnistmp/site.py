@@ -61,21 +61,22 @@ FIGURES = (
 def build(preset: str, folder: Path) -> list[Path]:
     """Write the website of a preset: `index.html` with Table 2 and the figures, and a page per executed notebook.
 
-    Every page holds its style, pictures and formulas; it loads nothing and runs no script. Other files in the folder
-    stay as they are.
+    Every page holds its style, pictures and formulas; it loads nothing and runs no script.
 
     Args:
         preset: "paper" shows the committed notebooks, any other those that its sweep has executed.
-        folder: made where missing.
+        folder: made where missing; else empty, or with an earlier website.
 
     Returns:
         What was written, `index.html` first.
 
     Raises:
-        InputError: no executed notebook, one that cannot be read, or a record that cannot be used.
+        InputError: no executed notebook, one or a record that cannot be used, or a folder with something else.
         OSError: the folder cannot be written.
     """
     preset = paper.preset(preset).name
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "table2.tex").exists():
+        raise InputError(f"{folder} holds other files and no website of mnistmp; name a new folder.")
     notebooks = _executed(paths.notebooks() if preset == "paper" else paths.results(preset) / "notebooks")
     found = records.load(preset)
     if found.empty and preset == "paper":  # whose page begins with what they say

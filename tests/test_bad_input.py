@@ -60,6 +60,8 @@ CASES = [
       for model in (answer(9), answer(10, 1), answer(10, dtype=torch.int64), lambda images: None,
                     lambda images: np.zeros((len(images), 10)))),
     (evaluated, {"model": lambda images: torch.full((len(images), 10), math.nan)}, "NaN or infinite logits"),
+    *((evaluated, options, r"The model fails on float32 images \(\d+, ")
+      for options in ({"model": LeNet().double()}, {"model": LeNet(), "variant": "irm"})),
     (evaluated, {"variant": "gip", "split": "anomaly"}, "digits of no class"),
     (evaluated, {"transform": 5}, "give a function"),
     (evaluated, {"transform": lambda image: image}, "what transform makes is 'Image'; let it make tensors"),
@@ -80,7 +82,7 @@ CASES = [
     (decorrelation, {"features": LABELS}, "give a floating-point tensor"),
     (spectral_decoupling, {"logits": None}, "give a floating-point tensor"),
     *((call, {"margin": margin}, "a number, 0 or more, or infinity")
-      for call in (loss, ReverseContrastiveLoss) for margin in ("a", None, math.nan, -1, 1j, torch.rand(3))),
+      for call in (loss, ReverseContrastiveLoss) for margin in ("a", None, math.nan, -math.inf, -1e-9, 1j)),
     *((loss, {"epsilon": epsilon}, "a finite number, 0 or more") for epsilon in ("a", math.inf, -1)),
     (ReverseContrastiveLoss, {"margn": 0.9}, "no option 'margn'; the options are margin"),
 ]  # fmt: skip

@@ -126,11 +126,15 @@ def test_names_no_machine(built):
 
 def test_the_same_notebooks_give_the_same_bytes_and_other_files_stay(place):
     write(place, "01_dataset", new_markdown_cell("# 01 · What?", id="a"))
-    (place / "site").mkdir()
-    (place / "site/own.txt").write_text("mine")
     first = [path.read_bytes() for path in site.build("digits", place / "site")]
+    (place / "site/own.txt").write_text("mine")
     assert first == [path.read_bytes() for path in site.build("digits", place / "site")]
     assert (place / "site/own.txt").read_text() == "mine"
+    (place / "other").mkdir()
+    (place / "other/index.html").write_text("mine")
+    with pytest.raises(InputError, match="other holds other files and no website of mnistmp; name a new folder"):
+        site.build("digits", place / "other")
+    assert [path.name for path in (place / "other").iterdir()] == ["index.html"]
 
 
 # ---- what is shown, and how ----

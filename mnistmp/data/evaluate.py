@@ -70,7 +70,12 @@ def evaluate(
                 )  # fmt: skip
                 batch = torch.stack(made)
                 labels = images.targets[start:end]
-            named = _answers(model(batch.to(device)), len(labels), classes)
+            try:
+                logits = model(batch.to(device))
+            except RuntimeError as error:  # other channels, another size or precision
+                why = str(error).partition("\n")[0]
+                raise InputError(f"The model fails on float32 images {tuple(batch.shape)}: {why}.") from error
+            named = _answers(logits, len(labels), classes)
             confusion += torch.bincount(classes * labels + named, minlength=classes**2).view(classes, classes)
     right = confusion.diagonal().double()
     return {
