@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnistmp import engine, paper, paths, records
+from mnistmp import engine, files, paper, paths, records
 from mnistmp.engine.splits import Splits
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, require
 from mnistmp.fast.layers import accelerate
-from mnistmp.files import write_atomically
 from mnistmp.methods import Method
 from mnistmp.records import RunRecord
 from mnistmp.records.provenance import environment
@@ -60,7 +59,7 @@ def save(record: RunRecord, network: Method, preset: str) -> Path:
 
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     path = checkpoint_path(preset, record.spec.row, record.spec.seed)
-    return write_atomically(path, to_bytes(state, {"record": record.to_text()}))
+    return files.write_atomically(path, to_bytes(state, {"record": record.to_text()}))
 
 
 def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.device = "cpu") -> Method:
@@ -75,7 +74,7 @@ def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.dev
             them; or their file is not usable.
     """
     paper.row(str(row).partition("+")[0])
-    paper.parse_seeds(seed)
+    require(str(seed).isdecimal(), "seed", seed, "give a whole number from 0 on")
     path = checkpoint_path(preset, row, seed)
     if not path.exists():
         raise InputError(
@@ -215,11 +214,7 @@ def write(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Pa
     text = json.dumps(about, ensure_ascii=False, allow_nan=False)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays, about=np.frombuffer(text.encode(), np.uint8))
-    try:
-        return write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path} cannot be written ({reason}); free the place, or set MNISTMP_RESULTS.") from None
+    return files.write(path, buffer.getvalue(), "free the place, or set MNISTMP_RESULTS")
 
 
 def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -229,14 +224,12 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
     def glance(network: Method) -> dict[str, np.ndarray]:
         network.eval()
         with torch.no_grad():
-            return {name: _array(values) for name, values in look(network, splits).items()}
-
-    def watch(epoch: int, network: Method, entry: dict[str, Any]) -> None:
-        seen.append(glance(network))
+            return {name: array(values) for name, values in look(network, splits).items()}
 
     if every_epoch or not checkpoint_path(preset, spec.row, spec.seed).exists():
         print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
-    record, network, agreement = trained(spec, preset, device, on_epoch=watch if every_epoch else None)
+    watch = (lambda epoch, network, entry: seen.append(glance(network))) if every_epoch else None
+    record, network, agreement = trained(spec, preset, device, on_epoch=watch)
     epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
     origin = {"epoch": epoch, "record": agreement,
               "environment": environment(device, spec.precision, engine.path_name(device))}  # fmt: skip
@@ -245,8 +238,9 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
     return glance(network), origin
 
 
-def _array(values: Any) -> np.ndarray:
+def array(values: Any) -> np.ndarray:
+    """A tensor of any device and precision, or anything array-like, as a NumPy array of its own."""
     if isinstance(values, torch.Tensor):
-        values = values.float() if values.dtype == torch.bfloat16 else values  # which numpy does not know
-        values = values.detach().cpu().numpy()
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()
     return np.array(values)  # a copy: weights go on changing while their network is trained

@@ -8,6 +8,8 @@ import stat
 import uuid
 from pathlib import Path
 
+from mnistmp.errors import InputError
+
 
 def write_atomically(path: Path, content: str | bytes, *, keep: bool = False) -> Path:
     """Write a file, and its folders where missing; whoever reads sees the old content or the new.
@@ -42,6 +44,14 @@ def write_atomically(path: Path, content: str | bytes, *, keep: bool = False) ->
         raise
     _sync_folder(path.parent)
     return path
+
+
+def write(path: Path, content: str | bytes, remedy: str = "free or repair the place") -> Path:
+    """`write_atomically`; where it fails, an InputError with the file, the reason and the remedy."""
+    try:
+        return write_atomically(path, content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); {remedy}.") from None
 
 
 def read_bounded(path: str | Path, limit: int) -> bytes:

@@ -14,11 +14,11 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
-import torch
 from matplotlib.figure import Figure as _Figure
 from PIL import Image
 
 from mnistmp import files, paper, paths
+from mnistmp.evidence import array  # noqa: F401
 
 STYLE = Path(__file__).resolve().parent / "mnistmp.mplstyle"
 # On matplotlib's own defaults, so that nothing of a user's matplotlibrc shows.
@@ -126,24 +126,14 @@ def save(figure: _Figure, name: str, preset: str) -> list[Path]:
     or as it was. Where the preset's digits are not MNIST's, the figure says so from then on.
 
     Raises:
-        ValueError: a name or preset that is not a plain name.
-        OSError: one sentence, where a file cannot be written.
+        InputError: a name or preset that is not a plain name, or a file that cannot be written.
     """
     folder, name = paths.figures(preset), paths.plain_name(name, "the name of a figure")
-    written = []
     if note := note_on(preset):
         _add_note(figure, note)
     _fix_layout(figure)
-    for kind in ("png", "pdf"):
-        path = folder / f"{name}.{kind}"
-        try:
-            written.append(files.write_atomically(path, render(figure, kind)))
-        except OSError as error:
-            raise OSError(
-                f"{path} cannot be written ({error.strerror or error}); "
-                "free the place, or name another folder with MNISTMP_FIGURES."
-            ) from None
-    return written
+    remedy = "free the place, or name another folder with MNISTMP_FIGURES"
+    return [files.write(folder / f"{name}.{kind}", render(figure, kind), remedy) for kind in ("png", "pdf")]
 
 
 def note_on(preset: str) -> str:
@@ -170,14 +160,6 @@ def _add_note(figure: _Figure, note: str) -> None:
     if engine := figure.get_layout_engine():
         figure.set_figheight(height + strip)
         engine.set(rect=(0, strip / (height + strip), 1, height / (height + strip)))
-
-
-def array(values: Any) -> np.ndarray:
-    """A tensor of any device and precision, or anything array-like, as a NumPy array."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()
-    return np.asarray(values)
 
 
 def ink_on(color: Any) -> str:

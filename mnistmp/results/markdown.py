@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import paths
+from mnistmp import files, paths
 from mnistmp.errors import InputError
-from mnistmp.files import write_atomically
 
 # ---- cells ----
 
@@ -77,15 +76,7 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     Raises:
         InputError: one cannot be written.
     """
-    written = []
-    for name, text in texts.items():
-        try:
-            written.append(write_atomically(folder / name, text))
-        except OSError as error:
-            raise InputError(
-                f"{folder / name} cannot be written ({error.strerror or error}); free or repair the place."
-            ) from None
-    return written
+    return [files.write(folder / name, text) for name, text in texts.items()]
 
 
 def replace_block(part: str, text: str, path: Path | None = None) -> Path:
@@ -99,7 +90,7 @@ def replace_block(part: str, text: str, path: Path | None = None) -> Path:
     path = path or _page(part)
     before, old, after = _around(part, path)
     if text.strip() != old.strip():
-        write_atomically(path, f"{before}\n{text.strip()}\n{after}")
+        files.write(path, f"{before}\n{text.strip()}\n{after}")
     return path
 
 
