@@ -18,21 +18,7 @@ _HOMES = {
     "evaluate": "data.evaluate:evaluate",
     "fit": "engine:fit",
     "load": "evidence:load",
-    **{
-        name: name
-        for name in (
-            "data",
-            "engine",
-            "evidence",
-            "figures",
-            "latent",
-            "losses",
-            "methods",
-            "paper",
-            "records",
-            "results",
-        )
-    },
+    **{name: name for name in "data engine evidence figures latent losses methods paper records results".split()},
     # Their names before the rooms had theirs.
     "benchmark": "data.palette",
     "protocol": "paper",

@@ -39,7 +39,7 @@ class LeNet(nn.Module):
 
     def __init__(self, num_classes: int = 10, image_size: int = 28):
         super().__init__()
-        side = feature_side(image_size)
+        side = ((image_size - 4) // 2 - 4) // 2
         if side < 1:
             raise ValueError(f"image_size is {image_size}; this network needs images of at least 16x16 pixels.")
         layers = {
@@ -59,11 +59,6 @@ class LeNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, num_classes) of images (N, 3, H, W)."""
         return self.classifier(self.features(images))
-
-
-def feature_side(image_size: int) -> int:
-    """Side k of F's output for square images of side `image_size` (28 -> 4, 32 -> 5)."""
-    return ((image_size - 4) // 2 - 4) // 2
 
 
 def initialize(module: nn.Module, scheme: str = "pytorch") -> None:

@@ -62,10 +62,8 @@ def folder(place: str | Path, what: str) -> Path:
         if "\0" in str(path):
             raise ValueError
         return path
-    except (RuntimeError, TypeError, ValueError) as error:
-        wrong = {RuntimeError: "names no user's folder", UnicodeEncodeError: "is not UTF-8"}
-        wrong = wrong.get(type(error), "is no path")
-        raise InputError(f"{what} is {place!r}, which {wrong}; give the path of another folder.") from None
+    except (RuntimeError, TypeError, ValueError):  # no such user, no path, not UTF-8
+        raise InputError(f"{what} is {place!r}, which cannot name a folder; give the path of another folder.") from None
 
 
 def shown(path: Path) -> str:

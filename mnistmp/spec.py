@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from mnistmp import data, methods
+from mnistmp import data, methods, paths
 from mnistmp.errors import InputError, sentence
 
 # Raised whenever a change of code changes what a RunSpec computes; records of different
@@ -36,14 +35,6 @@ def in_one_sentence(cls):
 
     cls.__init__ = __init__
     return cls
-
-
-def _row_name(row: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}", row):
-        raise ValueError(
-            f"row is {row!r}; use up to 100 letters, digits and the signs . _ = + -, a letter or digit first."
-        )
-    return row
 
 
 Factor = Annotated[float, Field(ge=0, lt=100), AfterValidator(abs)]  # -0.0 is 0.0: equal runs, equal keys
@@ -75,7 +66,7 @@ class RunSpec:
         InputError: any value that cannot be.
     """
 
-    row: Annotated[str, AfterValidator(_row_name)]
+    row: Annotated[str, AfterValidator(functools.partial(paths.plain_name, what="row"))]
     method: str = "standard"
     options: dict[str, Any] = field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -4,8 +4,7 @@ One step launches some fifty short kernels, and an eager loop spends most of its
 them. A replayed graph launches all of them at once. What a graph reads and writes keeps its
 address: the indices of the batch, the weights, the momentum, the sums of the loss's terms.
 
-Never run on a GPU so far. The tests record with `eagerly` in place of `as_graph`: the same code but
-for the capture itself.
+Never run on a GPU so far. The tests put eager steps in the place of `as_graph`: the same code but for the capture.
 """
 
 from __future__ import annotations
@@ -21,11 +20,6 @@ from mnistmp.fast import kernels
 from mnistmp.methods import Method
 
 WARM_UP = 3  # eager steps before a capture, in which cuDNN and cuBLAS allocate and choose; torch's guide takes 3
-
-
-def eagerly(step: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
-    """A recording that calls `step` again, for devices without graphs and for tests."""
-    return step
 
 
 def as_graph(step: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
@@ -51,7 +45,7 @@ class RecordedSteps:
 
     Args:
         method, optimizer: not yet trained; the optimiser's momentum is zero.
-        record: `as_graph`, or `eagerly`.
+        record: `as_graph`, or what the tests put in its place.
     """
 
     def __init__(self, method: Method, optimizer: SGD, splits: Splits, record=as_graph):

@@ -46,9 +46,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 def path_name(device: torch.device) -> str:
     """Name of the computation path without a GPU graph, part of the record: results are bit-equal only within one."""
-    if device.type != "cpu":
-        return f"{device.type}-eager"
-    return f"cpu-{kernels.in_use()}"
+    return f"cpu-{kernels.in_use()}" if device.type == "cpu" else f"{device.type}-eager"
 
 
 def native_bfloat16(device: str | torch.device | None = None) -> bool:
@@ -59,6 +57,6 @@ def native_bfloat16(device: str | torch.device | None = None) -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
-def fastest_precision(device: str | torch.device | None = None) -> str:
-    """ "bfloat16" where the device multiplies it natively, else "float32"."""
-    return "bfloat16" if native_bfloat16(device) else "float32"
+def fastest_precision() -> str:
+    """ "bfloat16" where the device that runs take multiplies it natively, else "float32"."""
+    return "bfloat16" if native_bfloat16() else "float32"

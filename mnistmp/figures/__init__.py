@@ -22,11 +22,3 @@ from mnistmp.figures.pictures import channel_mutes, covariance_matrices, logit_s
 from mnistmp.figures.plots import histogram, lines
 from mnistmp.figures.style import CLASSES, OURS, PAPER, STYLE, TEST, VALIDATION, Figure, save
 from mnistmp.figures.table import table_figure
-
-__all__ = [
-    "CLASSES", "Figure", "OURS", "PAPER", "Panel", "STYLE", "TEST", "VALIDATION",
-    "channel_mutes", "claims", "color_distances", "confusion", "covariance_matrices", "histogram", "image_grid",
-    "interpretation_differences", "interpretations",
-    "latent_space", "lines", "logit_spread", "margin_curve", "neighbour_distances", "palette_cube", "push_rule",
-    "samples", "save", "singular_values", "table_figure", "training_curves", "weight_grid",
-]  # fmt: skip

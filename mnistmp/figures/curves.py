@@ -12,36 +12,26 @@ from matplotlib.lines import Line2D
 from mnistmp import paper, selection
 from mnistmp.figures import style
 
-_RULES = {
-    "best-validation": ("o", "best validation"),
-    "early-stop": ("D", "early stop @95"),
-    "last": ("s", "last epoch"),
-}
+_RULES = {"best-validation": ("o", "best validation"), "early-stop": ("D", "early stop @95")}
 # Where the two are the same, as on the original MNIST, the broader line shows behind the other.
 _SPLITS = (("val_accuracy", style.VALIDATION, 1.5), ("test_accuracy", style.TEST, 1.0))
 _COLUMNS = 3  # panels side by side
 
 
 @style.styled
-def training_curves(
-    history: pd.DataFrame, rows: Sequence[str] | None = None, selections: Sequence[str] | None = None
-) -> style.Figure:
+def training_curves(history: pd.DataFrame, rows: Sequence[str] | None = None) -> style.Figure:
     """Validation and test accuracy per epoch: a thin line per seed, a bold one for their mean.
 
-    The epochs that the selection rules read are marked on every seed's lines. A diverged seed ends
+    The epochs at which Table 2 reads the row are marked on every seed's lines. A diverged seed ends
     in a cross; neither the mean nor a mark counts it.
 
     Args:
-        history: as of `records.history`: columns row, seed, epoch, val_accuracy, test_accuracy (percent);
-            a column status, "done" or "diverged", may say which seeds diverged, and where there is
-            none those count as diverged that end before the row's longest.
+        history: as of `records.history`.
         rows: ids, a panel each; an early-stopping row means the training it reads. None: all in
             `history`, in Table 2's order. A row without records gives an empty panel that says so.
-        selections: rules of `selection.select` to mark; None: those with which Table 2 reads the
-            row, or best validation.
 
     Raises:
-        ValueError: no rows at all, or an unknown rule.
+        ValueError: no rows at all.
     """
     panels = _trainings(history, rows)
     if not panels:
@@ -56,7 +46,7 @@ def training_curves(
     figure.indexed = True  # ten seeds in six panels are a thousand thin lines across each other
     used, seeds = [], []
     for axes, row in zip(grid.flat, panels):
-        rules = _rules(row) if selections is None else list(selections)
+        rules = _rules(row)
         used += [rule for rule in rules if rule not in used]
         axes.set_title(textwrap.fill(_label(row), 26 if columns == _COLUMNS else 50))
         seeds.append(_panel(axes, history[history["row"] == row], rules))
@@ -81,10 +71,7 @@ def _panel(axes, history, rules):
         style.say(axes, "no records yet")
         return 0, 0
     ends = history.groupby("seed")["epoch"].max()
-    if "status" in history:
-        finished = history.loc[history["status"] == "done", "seed"].unique()
-    else:
-        finished = ends.index[ends == ends.max()]
+    finished = history.loc[history["status"] == "done", "seed"].unique()
     alone = len(ends) == 1
     for seed, run in history.sort_values("epoch").groupby("seed"):
         values = list(run["val_accuracy"])

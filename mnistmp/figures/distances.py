@@ -67,9 +67,7 @@ def _stacked(distances: Sequence[float], step: float = 0.17) -> list[tuple[int, 
 
 
 @style.styled
-def neighbour_distances(
-    groups: Mapping[str, tuple[Any, Any]], margins: Sequence[float] = (0.2, 0.6, 0.9)
-) -> style.Figure:
+def neighbour_distances(groups: Mapping[str, tuple[Any, Any]], margins: Sequence[float]) -> style.Figure:
     """Every anchor of a batch at its distance to the nearest negative and to the nearest positive.
 
     Below the line of a margin m, d(anchor, positive) < m d(anchor, negative): the condition of Eq. 1

@@ -17,18 +17,17 @@ from mnistmp.figures import style
 
 
 @style.styled
-def palette_cube(colors: Any = palette.PALETTE, test_color: Any | None = None) -> style.Figure:
+def palette_cube(colors: Any = palette.PALETTE) -> style.Figure:
     """The class colours in the RGB cube (paper, Section 3.2), with the sphere of radius 0.5 around the centre.
 
     In the published palette six lie on the sphere, where it touches the cube's faces, and four at
     vertices; the test colour is the centre. Spokes lead from there to the ten.
 
     Args:
-        colors: ten RGB colours of 0 to 255.
-        test_color: RGB of 0 to 255; None for the palette's mean.
+        colors: ten RGB colours of 0 to 255; the test colour is their mean.
     """
     colors = palette.as_palette(colors)
-    center = (palette.mean_color(colors) if test_color is None else torch.as_tensor(test_color)).numpy() / 255
+    center = palette.mean_color(colors).numpy() / 255
     colors = colors.numpy() / 255
     alt = "The ten class colours in the RGB cube: six on the faces, four at vertices, the test colour in the centre."
     figure, axes = style.new(3.5, alt, width=3.7, subplot_kw={"projection": "3d", "computed_zorder": False})

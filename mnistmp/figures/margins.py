@@ -107,16 +107,16 @@ def _break_axis(panels: Any, x: float) -> None:
 
 @style.styled
 def weight_grid(
-    table: pd.DataFrame, picked: float | None = None, paper: float | None = None, collapse_below: float | None = None
+    table: pd.DataFrame, picked: float | None, collapse_below: float, paper: float | None = None
 ) -> style.Figure:
     """Validation accuracy against the weight of a method's extra term, and which weight was picked.
 
     Args:
         table: columns `weight` (> 0) and `val_accuracy` in percent, NaN where the training
             diverged; a row per run, so that several seeds per weight show as mean and points.
-        picked: the weight that the rule picks.
-        paper: the paper's weight.
+        picked: the weight that the rule picks, if any.
         collapse_below: the validation accuracy below which it counts as collapsed.
+        paper: the paper's weight.
     """
     alt = "Validation accuracy against the weight of the extra term; the picked one and the paper's are marked."
     figure, axes = style.new(2.6, alt)
@@ -129,9 +129,8 @@ def weight_grid(
     if lost:
         at_the_bottom = {"transform": axes.get_xaxis_transform(), "label": "diverged"}
         axes.plot(lost, [0.03] * len(lost), "x", color=style.OURS, **at_the_bottom)
-    if collapse_below is not None:
-        axes.axhspan(-1, collapse_below, color=style.NEUTRAL, alpha=0.25, linewidth=0, zorder=0)
-        axes.axhline(collapse_below, color=style.PAPER, linewidth=0.7, label=f"collapse: below {collapse_below:.4g} %")
+    axes.axhspan(-1, collapse_below, color=style.NEUTRAL, alpha=0.25, linewidth=0, zorder=0)
+    axes.axhline(collapse_below, color=style.PAPER, linewidth=0.7, label=f"collapse: below {collapse_below:.4g} %")
     if picked is not None:
         axes.plot([picked], [mean.get(picked, math.nan)], "o", markersize=11, markerfacecolor="none",
                   markeredgecolor=style.OURS, label=f"picked: {picked:g}")  # fmt: skip
@@ -141,7 +140,7 @@ def weight_grid(
     axes.set_xscale("log")
     axes.set_xticks(mean.index, [f"{weight:g}" for weight in mean.index])
     axes.minorticks_off()
-    low = np.nanmin([*table["val_accuracy"], 100 if collapse_below is None else collapse_below])
+    low = np.nanmin([*table["val_accuracy"], collapse_below])
     axes.set_ylim(low - 0.12 * (101 - low), 100 + 0.06 * (101 - low))
     axes.set(xlabel="weight", ylabel="Validation accuracy (%)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -3,8 +3,3 @@
 from mnistmp.latent.embedding import TSNE, latent_space, outputs, tsne
 from mnistmp.latent.measures import CLAIMS, claims, measure, numbers
 from mnistmp.latent.panels import PANELS, Embedding, View, load, save_interactive
-
-__all__ = [
-    "CLAIMS", "Embedding", "PANELS", "TSNE", "View", "claims", "latent_space", "load", "measure", "numbers",
-    "outputs", "save_interactive", "tsne",
-]  # fmt: skip

@@ -75,17 +75,17 @@ def _panel(view: View, seen: Mapping) -> Embedding:
     return Embedding(view.title, *drawn, {name: value.item() for name, value in of_split.items()})
 
 
-def save_interactive(panels: Sequence[Embedding], preset: str, views: Sequence[View] = PANELS) -> Path | None:
+def save_interactive(panels: Sequence[Embedding], preset: str) -> Path | None:
     """Write the interactive figure, `figure3.html`, into the preset's folder of figures.
 
     Args:
-        panels: of these views, as of `load`.
+        panels: of `PANELS`, as of `load`.
 
     Returns:
         The file; None if no panel has points, or the digits are not on this machine, whose pictures it needs.
         Nothing is downloaded for it.
     """
-    there = {view: panel for view, panel in zip(views, panels) if panel}
+    there = {view: panel for view, panel in zip(PANELS, panels) if panel}
     try:
         digits = data.load(paper.preset(preset).dataset, download=False) if there else None
     except data.DataError:

@@ -14,13 +14,3 @@ from mnistmp.losses.reverse_contrastive import (
     pairwise_l1,
     reverse_contrastive_loss,
 )
-
-__all__ = [
-    "ReverseContrastiveLoss",
-    "decorrelation",
-    "double_soft_orthogonality",
-    "nearest_neighbours",
-    "pairwise_l1",
-    "reverse_contrastive_loss",
-    "spectral_decoupling",
-]

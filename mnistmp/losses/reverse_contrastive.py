@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from numbers import Real
 from typing import Literal, get_args
@@ -23,6 +22,12 @@ Condition = Literal["anchor", "closest", "map", "coordinate", "class", "batch", 
 Mining = Literal["scaled", "raw", "euclidean"]
 Otherwise = Literal["zero", "negative", "negative-detached"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
+CHOICES = {
+    "scaling": get_args(Scaling), "positive": get_args(Positive), "negative": get_args(Negative),
+    "distance": ("sum", "mean", "channel-mean"), "extrema_gradient": ("kept", "detached"),
+    "detach": ("after-scaling", "before-scaling"), "mining": get_args(Mining), "condition": get_args(Condition),
+    "otherwise": get_args(Otherwise),
+}  # fmt: skip
 
 
 def reverse_contrastive_loss(
@@ -94,9 +99,8 @@ def reverse_contrastive_loss(
         ValueError: shapes that do not fit, an empty batch, a negative or NaN margin or epsilon, an unknown name, or a
             condition per map or coordinate, or an `otherwise`, without one positive and one negative to compare.
     """
-    _check_variant(
-        margin, scaling, positive, negative, distance, extrema_gradient, detach, mining, condition, otherwise, epsilon
-    )
+    _check(margin, epsilon, scaling=scaling, positive=positive, negative=negative, distance=distance, mining=mining,
+           extrema_gradient=extrema_gradient, detach=detach, condition=condition, otherwise=otherwise)  # fmt: skip
     check_batch("features", features)
     whole = isinstance(labels, torch.Tensor) and not labels.is_floating_point() and not labels.is_complex()
     require(whole, "labels", labels, "give a class number for each sample, an integer tensor (N,)")
@@ -253,10 +257,9 @@ class ReverseContrastiveLoss(nn.Module):
 
     def __init__(self, margin: float = math.inf, scaling: Scaling = "coordinate", **variant: str | float):
         super().__init__()
-        options = [*inspect.signature(_check_variant).parameters]
-        for name in variant.keys() - options:
-            raise InputError(f"There is no option {name!r}; the options are {', '.join(options)}.")
-        _check_variant(margin, scaling, **variant)
+        for name in variant.keys() - {*CHOICES, "epsilon"}:
+            raise InputError(f"There is no option {name!r}; the options are margin, {', '.join(CHOICES)}, epsilon.")
+        _check(margin, scaling=scaling, **variant)
         self.margin, self.scaling, self.variant = margin, scaling, variant
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -304,23 +307,16 @@ class _Extremum(torch.autograd.Function):
         return gradient / ties.sum(ctx.axes, keepdim=True) * ties, None, None
 
 
-def _check_variant(
-    margin, scaling, positive="closest", negative="closest", distance="sum", extrema_gradient="kept",
-    detach="after-scaling", mining="scaled", condition="anchor", otherwise="zero", epsilon=0.0,
+def _check(
+    margin, epsilon=0.0, positive="closest", negative="closest", condition="anchor", otherwise="zero", **others
 ):  # fmt: skip
     if not isinstance(margin, Real) or not margin >= 0:
         raise ValueError(f"margin is {margin!r}; it must be a number, 0 or more, or infinity.")
     if not isinstance(epsilon, Real) or not 0 <= epsilon < math.inf:
         raise ValueError(f"epsilon is {epsilon!r}; it must be a finite number, 0 or more.")
-    check_choice("scaling", scaling, get_args(Scaling))
-    check_choice("positive", positive, get_args(Positive))
-    check_choice("negative", negative, get_args(Negative))
-    check_choice("distance", distance, ("sum", "mean", "channel-mean"))
-    check_choice("extrema_gradient", extrema_gradient, ("kept", "detached"))
-    check_choice("detach", detach, ("after-scaling", "before-scaling"))
-    check_choice("mining", mining, get_args(Mining))
-    check_choice("condition", condition, get_args(Condition))
-    check_choice("otherwise", otherwise, get_args(Otherwise))
+    others |= {"positive": positive, "negative": negative, "condition": condition, "otherwise": otherwise}
+    for name, value in others.items():
+        check_choice(name, value, CHOICES[name])
     several = positive in SEVERAL or negative == "mean"
     if several and condition not in ("anchor", "closest") or positive[:6] == "active" and condition == "closest":
         raise ValueError(

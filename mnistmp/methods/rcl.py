@@ -45,19 +45,9 @@ class RCL(Method):
         super().__init__(network)
         self.weight = weight
         self.tensor = tensor
-        self.variant = {
-            "margin": margin,
-            "scaling": scaling,
-            "distance": distance,
-            "extrema_gradient": extrema_gradient,
-            "detach": detach,
-            "mining": mining,
-            "positive": positive,
-            "negative": negative,
-            "condition": condition,
-            "otherwise": otherwise,
-            "epsilon": epsilon,
-        }
+        self.variant = {"margin": margin, "scaling": scaling, "positive": positive, "negative": negative,
+                        "distance": distance, "extrema_gradient": extrema_gradient, "detach": detach, "mining": mining,
+                        "condition": condition, "otherwise": otherwise, "epsilon": epsilon}  # fmt: skip
 
     def loss(self, images, labels):
         if self.tensor == "pre-relu":

@@ -15,6 +15,3 @@ from mnistmp.records.store import (
     save,
     status,
 )
-
-__all__ = ["COLUMNS", "Epoch", "RecordError", "RunRecord", "check_writable", "find", "frame", "history", "load", "read",
-           "record_path", "recorded", "save", "status"]  # fmt: skip

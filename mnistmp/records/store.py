@@ -137,10 +137,8 @@ def load(preset: str, *, strict: bool = True) -> pd.DataFrame:
     return _finished(pd.DataFrame(lines, columns=list(COLUMNS)), problems, strict)
 
 
-def history(preset: str, *, strict: bool = True) -> pd.DataFrame:
-    """The training curves of a preset, one line per run and epoch.
-
-    Args and errors are those of `load`.
+def history(preset: str) -> pd.DataFrame:
+    """The training curves of a preset, one line per run and epoch; errors are those of `load`.
 
     Returns:
         DataFrame with row, seed, status, epoch (from 1), val_accuracy and test_accuracy in percent,
@@ -161,7 +159,7 @@ def history(preset: str, *, strict: bool = True) -> pd.DataFrame:
         for record in found.values()
         for epoch in record.history
     ]
-    return _finished(pd.DataFrame(lines) if lines else pd.DataFrame(columns=list(HISTORY_COLUMNS)), problems, strict)
+    return _finished(pd.DataFrame(lines) if lines else pd.DataFrame(columns=list(HISTORY_COLUMNS)), problems, True)
 
 
 def frame(records: Iterable[RunRecord]) -> pd.DataFrame:

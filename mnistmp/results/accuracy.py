@@ -87,16 +87,12 @@ def paper_summary(published: tuple[float, float, float, float] | None) -> Summar
     return Summary(PAPER_RUNS, *(published or 4 * (math.nan,)))
 
 
-def welch(ours: Summary, other: Summary, split: str = "test", level: float = 0.95) -> Difference:
-    """Our mean minus the other's, with its confidence interval after Welch.
+def welch(ours: Summary, other: Summary, split: str = "test") -> Difference:
+    """Our mean minus the other's, of "val" or "test", with its 95 % confidence interval after Welch.
 
     Welch's interval does not assume that the two have the same spread; its degrees of freedom
     are those of Welch and Satterthwaite (Welch 1947, Biometrika 34). There is none without two runs
     on each side; where neither side varies at all it is the difference itself.
-
-    Args:
-        split: "val" or "test".
-        level: between 0 and 1.
     """
     means, stds = ([getattr(side, f"{split}_{name}") for side in (ours, other)] for name in ("mean", "std"))
     difference = means[0] - means[1]
@@ -106,7 +102,7 @@ def welch(ours: Summary, other: Summary, split: str = "test", level: float = 0.9
     if own + others == 0:
         return Difference(difference, difference, difference)
     freedom = (own + others) ** 2 / (own**2 / (ours.n - 1) + others**2 / (other.n - 1))
-    half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(own + others)
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(own + others)
     return Difference(difference, difference - half, difference + half)
 
 

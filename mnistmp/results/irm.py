@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -122,7 +121,7 @@ def _loss(experiment, network, logits, labels, environments, step) -> torch.Tens
 # ---- records and their table ----
 
 
-def run(folder: str, dataset: str, say: Callable[[str], None] = print) -> None:
+def run(folder: str, dataset: str) -> None:
     """Train every restart that `results/<folder>/irm` lacks, and record it."""
     for experiment in EXPERIMENTS:
         for seed in range(RESTARTS):
@@ -135,9 +134,8 @@ def run(folder: str, dataset: str, say: Callable[[str], None] = print) -> None:
             content = {"experiment": asdict(experiment), "dataset": dataset, "seed": seed, **accuracy,
                        "seconds": seconds, "environment": origin}  # fmt: skip
             write_atomically(path, json.dumps(content, indent=1) + "\n", keep=True)
-            say(
-                f"{experiment.name} {seed}: train {accuracy['train']:.2f} %, test {accuracy['test']:.2f} %, {seconds} s"
-            )
+            shown = ", ".join(f"{split} {percent:.2f} %" for split, percent in accuracy.items())
+            print(f"{experiment.name} {seed}: {shown}, {seconds} s")
 
 
 def _path(folder: str, experiment: Experiment, seed: int) -> Path:

@@ -92,7 +92,6 @@ def _attempt(unit: Unit, sweep: str, variables: Mapping[str, str], parent: Path)
             return _reason(folder, code), unit.output(folder)
         _remove(folder)
         time.sleep(random.uniform(0.2, 1.0))  # noqa: S311  (not all at once again)
-    raise AssertionError("unreachable")
 
 
 def _new_folder(parent: Path) -> Path:

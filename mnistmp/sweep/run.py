@@ -100,12 +100,8 @@ class Sweep:
         if self.todo and (reason := provenance.unnamed_commit()):
             print(f"The records will not name the commit of this checkout: {reason}; see mnistmp doctor.")
         print(self.opening(), flush=True)
-        return self.carry_out(self.units)
-
-    def carry_out(self, units: Sequence[Unit]) -> list[Outcome]:
-        """Run units as this sweep does: at its precision, so many at a time."""
         precision = self.specs[0].precision if self.specs else None
-        return run_units(units, self.jobs, executor=self.executor, precision=precision)
+        return run_units(self.units, self.jobs, executor=self.executor, precision=precision)
 
     def close(self, outcomes: Sequence[Outcome]) -> int:
         """Say what is recorded now and what failed; 0, or 1 where any of it is missing."""
@@ -181,7 +177,7 @@ def run_units(
     done: queue.SimpleQueue[Future] = queue.SimpleQueue()
     outcomes: list[Outcome] = []
     running: dict[Future, Unit] = {}
-    with _Progress(units, stream) as progress:
+    with contextlib.closing(_Progress(units, stream)) as progress:
         try:
             for unit in units:
                 future = pool.submit(process.attempt, unit, sweep, variables)
@@ -220,10 +216,7 @@ class _Progress:
         size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": shutil.get_terminal_size().lines}
         self.bar = tqdm(total=total, unit=what, file=self.stream, disable=None, smoothing=0, leave=False, **size)
 
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
         self.bar.close()
 
     def look(self, running: Iterator[Unit]) -> None:
