@@ -99,12 +99,6 @@ def test_shards_are_disjoint_and_together_the_whole():
             plan.shard(whole, wrong)
 
 
-def test_a_missing_notebook_is_said_before_work(place):
-    (place.notebooks / "07_rsc.ipynb").unlink()
-    with pytest.raises(InputError, match=r"07_rsc\.ipynb is missing"):
-        units_of(place, "rsc")
-
-
 def test_estimates_use_records_of_this_machine_and_else_measure_once_per_method(place, monkeypatch):
     measured = []
     monkeypatch.setattr(engine, "estimate_seconds", lambda spec: measured.append(spec.method) or 100.0)

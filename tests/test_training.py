@@ -6,13 +6,12 @@ import dataclasses
 import pytest
 import torch
 
-from mnistmp import data, engine, methods, paper, records
+from mnistmp import data, engine, paper, records
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
 from mnistmp.fast import kernels
 from mnistmp.spec import RunSpec
-from mnistmp.sweep.train import train_missing
 
 CPU = torch.device("cpu")
 
@@ -172,21 +171,6 @@ def test_fit_selected_returns_the_network_of_the_selected_epoch():
     assert engine.count_correct(method, splits, "test") == chosen["test_correct"]
 
 
-def test_train_missing_trains_once_and_reads_afterwards(monkeypatch):
-    specs = [short(seed=0), short(seed=1)]
-    first = train_missing(specs, "digits")
-    monkeypatch.setattr(engine, "fit_selected", lambda *a, **k: pytest.fail("a recorded run was trained again"))
-    again = train_missing(specs, "digits")
-    assert [content(r) for r in again] == [content(r) for r in first]
-
-
-def test_train_missing_refuses_a_strange_record_before_training(monkeypatch):
-    train_missing([short(seed=1)], "digits")
-    monkeypatch.setattr(engine, "fit_selected", lambda *a, **k: pytest.fail("trained beside a record of another run"))
-    with pytest.raises(records.RecordError, match="seed-1.json"):
-        train_missing([short(seed=0), short(seed=1, weight_decay=0.5)], "digits")
-
-
 def test_estimate_is_of_the_right_size():
     spec = short()
     estimate = engine.estimate_seconds(spec)
@@ -195,4 +179,3 @@ def test_estimate_is_of_the_right_size():
 
 def test_path_is_named():
     assert engine.path_name(CPU) == f"cpu-{kernels.in_use()}"
-    assert set(methods.METHODS) >= {"standard", "rcl"}
