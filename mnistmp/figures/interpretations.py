@@ -30,12 +30,8 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     others = whole[~whole["candidate"].isin(highlighted)]
     axes.plot(100 - others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
     for (candidate, words), color in zip(highlighted.items(), (style.VALIDATION, style.TEST), strict=False):
-        own = (
-            whole[whole["candidate"] == candidate]
-            .set_index("row")
-            .reindex([row.id for row in margins])
-            .dropna(subset="n")
-        )
+        own = whole[whole["candidate"] == candidate].set_index("row")
+        own = own.reindex([row.id for row in margins]).dropna(subset="n")
         if own.empty:
             raise ValueError(
                 f"{candidate!r} has no run of ten epochs; choose from {', '.join(whole['candidate'].unique())}."

@@ -38,28 +38,25 @@ def latent_space(panels: Sequence[Panel]) -> style.Figure:
 
     Args:
         panels: at most 26.
-
-    Raises:
-        ValueError: arrays that do not fit each other.
     """
-    panels = [_checked(panel) for panel in panels]
+    panels = [
+        Panel(one.title, style.array(one.xy).reshape(-1, 2),
+              *(style.array(classes).astype(int) for classes in (one.labels, one.predicted)))
+        for one in panels
+    ]  # fmt: skip
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     side = style.WIDE / columns if columns == _COLUMNS else 3.0
-    alt = (
-        "t-SNE of the features: "
-        + "; ".join(f"({ascii_lowercase[i]}) {panel.title}" for i, panel in enumerate(panels))
-        + "."
-    )
+    titles = [f"({letter}) {panel.title}" for letter, panel in zip(ascii_lowercase, panels)]
+    alt = f"t-SNE of the features: {'; '.join(titles)}."
     size = {"width": side * columns, "height": (side + 0.22) * lines + 0.4}
     figure, grid = style.new(alt=alt, rows=lines, columns=columns, squeeze=False, **size)
     figure.indexed = True
-    for index, (axes, panel) in enumerate(zip(grid.flat, panels)):
+    for axes, panel, heading in zip(grid.flat, panels, titles):
         axes.grid(False)
         axes.set(xticks=[], yticks=[])
         axes.set_box_aspect(1)
         axes.spines[:].set(visible=True, color="#B8B8B8")
-        heading = f"({ascii_lowercase[index]}) {panel.title}"
         if len(panel.xy):
             heading += f"\naccuracy {100 * np.mean(panel.labels == panel.predicted):.1f} %"
             _points(axes, panel)
@@ -68,19 +65,14 @@ def latent_space(panels: Sequence[Panel]) -> style.Figure:
         axes.set_title(heading)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    dots = [
-        Line2D([], [], marker="o", color=color, linestyle="none", label=str(digit))
-        for digit, color in enumerate(style.CLASSES)
-    ]
-    marks = [
-        Line2D([], [], marker=marker, color=style.OURS, linestyle="none", label=label)
-        for marker, label in (("o", "predicted right"), ("x", "wrong"))
-    ]
+    kinds = [("o", color, str(digit)) for digit, color in enumerate(style.CLASSES)]
+    kinds += [("o", style.OURS, "predicted right"), ("x", style.OURS, "wrong")]
+    handles = [Line2D([], [], marker=marker, color=c, linestyle="none", label=label) for marker, c, label in kinds]
     most = max(len(panel.xy) for panel in panels)
     title = f"{DRAWN:,} of {most:,} digits" if most > DRAWN else None
     short = columns < _COLUMNS
     look = {"ncols": 6 if short else 12, "columnspacing": 1.1, "handletextpad": 0.1, "title_fontsize": 7.5}
-    figure.legend(handles=dots + marks, loc="outside upper center", title=title, **look)
+    figure.legend(handles=handles, loc="outside upper center", title=title, **look)
     return figure
 
 
@@ -106,17 +98,3 @@ def _points(axes, panel):
     for digit in np.unique(labels):
         place = panel.xy[order][np.where(labels == digit, own, -np.inf).argmax()]
         axes.text(*place, str(digit), path_effects=[withStroke(linewidth=2.5, foreground="white")], **look)
-
-
-def _checked(panel: Panel) -> Panel:
-    xy, labels, predicted = style.array(panel.xy), style.array(panel.labels), style.array(panel.predicted)
-    if not xy.size:
-        return Panel(panel.title, np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int))
-    if xy.ndim != 2 or xy.shape[1] != 2 or labels.shape != xy.shape[:1] or predicted.shape != xy.shape[:1]:
-        raise ValueError(
-            f"Panel {panel.title!r} has coordinates {xy.shape}, classes {labels.shape} and predictions "
-            f"{predicted.shape}; expected (N, 2), (N,) and (N,)."
-        )
-    if not np.isfinite(xy).all() or labels.min() < 0 or labels.max() > 9:
-        raise ValueError(f"Panel {panel.title!r} has a coordinate that is not finite or a class that is not 0 to 9.")
-    return Panel(panel.title, xy, labels.astype(int), predicted.astype(int))

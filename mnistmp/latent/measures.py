@@ -50,11 +50,8 @@ def measure(features: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> 
 
 def numbers(panels: Sequence[Embedding]) -> pd.DataFrame:
     """`measure` of the panels that are there, one row each, by letter; also the ratio of intra to inter."""
-    lines = [
-        {"panel": letter, "title": panel.title, **panel.numbers}
-        for letter, panel in zip(ascii_lowercase, panels)
-        if panel
-    ]
+    there = [(letter, panel) for letter, panel in zip(ascii_lowercase, panels) if panel]
+    lines = [{"panel": letter, "title": panel.title, **panel.numbers} for letter, panel in there]
     table = pd.DataFrame(lines, columns=["panel", "title", "accuracy", "purity", "intra", "inter"]).set_index("panel")
     return table.assign(ratio=table["intra"] / table["inter"])
 
