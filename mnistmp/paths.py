@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, require
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 
@@ -47,10 +47,8 @@ def notebooks() -> Path:
 
 def plain_name(name: str, what: str) -> str:
     """`name` if it is safe as one part of a path; InputError says how it must be otherwise."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InputError(
-            f"{what} is {name!r}; use up to 100 letters, digits and the signs . _ = + -, a letter or digit first."
-        )
+    valid = "use up to 100 letters, digits and the signs . _ = + -, a letter or digit first"
+    require(isinstance(name, str) and _NAME.fullmatch(name), what, name, valid)
     return name
 
 

@@ -147,11 +147,8 @@ class _Exporter(HTMLExporter):
         renderer = _Renderer(escape=True, allow_harmful_protocols=False,
                              attachments=context.get("cell", {}).get("attachments"))  # fmt: skip
         resources = context["resources"]
-        renderer.targets, renderer.sections, renderer.here = (
-            self.targets,
-            resources["sections"],
-            resources["site"]["here"],
-        )
+        renderer.targets, renderer.sections = self.targets, resources["sections"]
+        renderer.here = resources["site"]["here"]
         return MarkdownWithMath(renderer=renderer).render(source)
 
 

@@ -313,7 +313,7 @@ def test_switch(monkeypatch):
         monkeypatch.setenv("MNISTMP_KERNELS", value)
         assert kernels.in_use.__wrapped__() == value
     monkeypatch.setenv("MNISTMP_KERNELS", "yes")
-    with pytest.raises(InputError, match="MNISTMP_KERNELS is 'yes'; set it to on, torch or off."):
+    with pytest.raises(InputError, match="MNISTMP_KERNELS is 'yes'; choose one of on, torch, off."):
         kernels.in_use.__wrapped__()
 
 

@@ -15,21 +15,9 @@ from mnistmp.errors import check_choice, require
 
 # Class colours 0-9, RGB. The paper gives the geometry only; the authors published these values later.
 PALETTE = torch.tensor(
-    [
-        (255, 127, 127),
-        (0, 127, 127),
-        (127, 255, 127),
-        (127, 0, 127),
-        (127, 127, 255),
-        (127, 127, 0),
-        (0, 255, 255),
-        (255, 0, 0),
-        (255, 0, 255),
-        (0, 255, 0),
-    ],
-    dtype=torch.uint8,
-    device="cpu",
-)
+    [(255, 127, 127), (0, 127, 127), (127, 255, 127), (127, 0, 127), (127, 127, 255),
+     (127, 127, 0), (0, 255, 255), (255, 0, 0), (255, 0, 255), (0, 255, 0)], dtype=torch.uint8, device="cpu",
+)  # fmt: skip
 SPLITS = ("train", "val", "test")
 TEST = 10  # the test colour's row in a colour table, after the ten classes
 
@@ -153,8 +141,6 @@ def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch
     has nothing to do when enlarging), "pad" puts two black pixels around.
     """
     check_choice("resize", how, ("bilinear", "pad"))
-    if size not in (28, 32):
-        raise ValueError(f"image size {size!r} is not possible: choose 28 or 32.")
     if size == 28:
         return images
     if how == "pad":

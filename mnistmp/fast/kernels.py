@@ -21,7 +21,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mnistmp.errors import InputError
+from mnistmp.errors import check_choice
 
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
@@ -30,8 +30,7 @@ _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 def in_use() -> str:
     """Which shortcuts this process takes: "numba", "torch" or "off"."""
     wish = os.environ.get("MNISTMP_KERNELS", "on")
-    if wish not in ("on", "torch", "off"):
-        raise InputError(f"MNISTMP_KERNELS is {wish!r}; set it to on, torch or off.")
+    check_choice("MNISTMP_KERNELS", wish, ("on", "torch", "off"))
     if wish != "on":
         return wish
     try:

@@ -310,10 +310,9 @@ class _Extremum(torch.autograd.Function):
 def _check(
     margin, epsilon=0.0, positive="closest", negative="closest", condition="anchor", otherwise="zero", **others
 ):  # fmt: skip
-    if not isinstance(margin, Real) or not margin >= 0:
-        raise ValueError(f"margin is {margin!r}; it must be a number, 0 or more, or infinity.")
-    if not isinstance(epsilon, Real) or not 0 <= epsilon < math.inf:
-        raise ValueError(f"epsilon is {epsilon!r}; it must be a finite number, 0 or more.")
+    require(isinstance(margin, Real) and margin >= 0, "margin", margin, "give a number, 0 or more, or infinity")
+    finite = isinstance(epsilon, Real) and 0 <= epsilon < math.inf
+    require(finite, "epsilon", epsilon, "give a finite number, 0 or more")
     others |= {"positive": positive, "negative": negative, "condition": condition, "otherwise": otherwise}
     for name, value in others.items():
         check_choice(name, value, CHOICES[name])

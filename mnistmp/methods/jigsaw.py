@@ -19,13 +19,8 @@ def shuffle_tiles(images: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     Args:
         images: (N, C, H, W) with even H and W; places are 0 1 above 2 3.
         order: int64 (N, 4), a permutation of 0..3 in each row.
-
-    Raises:
-        ValueError: an odd height or width.
     """
     count, channels, height, width = images.shape
-    if height % 2 or width % 2:
-        raise ValueError(f"images are {height}x{width}; 2x2 tiles need an even height and width.")
     # Channels-last view: (N, row of tiles, y, column of tiles, x, C) -> (N, tile, y, x, C).
     grid = images.permute(0, 2, 3, 1).reshape(count, 2, height // 2, 2, width // 2, channels)
     tiles = grid.transpose(2, 3).flatten(1, 2)

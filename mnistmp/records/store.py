@@ -145,20 +145,13 @@ def history(preset: str) -> pd.DataFrame:
         train_loss, and a column `term:<name>` per loss term, NaN where a method has none of it.
     """
     found, problems = _all(preset)
-    lines = [
-        {
-            "row": record.spec.row,
-            "seed": record.spec.seed,
-            "status": record.status,
-            "epoch": epoch["epoch"],
-            "val_accuracy": 100 * epoch["val_correct"] / record.val_total,
-            "test_accuracy": 100 * epoch["test_correct"] / record.test_total,
-            "train_loss": epoch["train_loss"],
-            **{f"term:{name}": value for name, value in epoch["terms"].items()},
-        }
-        for record in found.values()
-        for epoch in record.history
-    ]
+    lines = []
+    for record in found.values():
+        for epoch in record.history:
+            val, test = 100 * epoch["val_correct"] / record.val_total, 100 * epoch["test_correct"] / record.test_total
+            numbers = record.spec.row, record.spec.seed, record.status, epoch["epoch"], val, test, epoch["train_loss"]
+            terms = {f"term:{name}": value for name, value in epoch["terms"].items()}
+            lines.append({**dict(zip(HISTORY_COLUMNS, numbers)), **terms})
     return _finished(pd.DataFrame(lines) if lines else pd.DataFrame(columns=list(HISTORY_COLUMNS)), problems, True)
 
 

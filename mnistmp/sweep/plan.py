@@ -62,12 +62,7 @@ def missing(specs: Sequence[RunSpec], preset: str, table: pd.DataFrame | None = 
     ]  # fmt: skip
 
 
-def train_units(
-    specs: Sequence[RunSpec],
-    preset: str,
-    jobs: int = 1,
-    folder: Path | None = None,
-) -> list[Unit]:
+def train_units(specs: Sequence[RunSpec], preset: str, jobs: int = 1, folder: Path | None = None) -> list[Unit]:
     """Units that train these runs: some rows of one notebook at some seeds, low seeds and long units first.
 
     With a notebook a unit holds exactly rows x seeds, since these two names are all that it is told. Rows of one's own
@@ -201,10 +196,7 @@ def _parts(items: list, size: int) -> Iterator[list]:
 
 
 def _unit(notebook: str, specs: Sequence[RunSpec], preset: str, folder: Path | None) -> Unit:
-    rows, seeds = (
-        list(dict.fromkeys(spec.row for spec in specs)),
-        [str(seed) for seed in sorted({s.seed for s in specs})],
-    )
+    rows, seeds = list(dict.fromkeys(spec.row for spec in specs)), [*map(str, sorted({spec.seed for spec in specs}))]
     shown = ", ".join(rows) if len(rows) <= 3 else f"{rows[0]} and {len(rows) - 1} more"
     return Unit(
         label=f"{notebook[:2]} {shown} {'seed' if len(seeds) == 1 else 'seeds'} {','.join(seeds)}".strip(),

@@ -115,6 +115,7 @@ def _process(unit: Unit, folder: Path, sweep: str, variables: Mapping[str, str])
     unit.write(folder, Path(variables["MNISTMP_RESULTS"]))
     # MPLBACKEND would hide figures, and NUMBA_OPT or the like of a worker's shell compile other code than elsewhere.
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND" and not _numba(name)}
+    alone = {"IPYTHONDIR": str(folder / "ipython")}  # a user's profile changes outputs
     with open(folder / "log.txt", "wb") as log:
         with _lock:
             if sweep in _stopped:
@@ -122,11 +123,7 @@ def _process(unit: Unit, folder: Path, sweep: str, variables: Mapping[str, str])
             process = subprocess.Popen(
                 [sys.executable, "-m", "mnistmp.sweep.unit", str(folder)],
                 cwd=folder,
-                env={
-                    **inherited,
-                    **variables,
-                    "IPYTHONDIR": str(folder / "ipython"),
-                },  # a user's profile changes outputs
+                env={**inherited, **variables, **alone},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -161,6 +158,7 @@ def environment(precision: str | None = None) -> dict[str, str]:
         InputError: MNISTMP_CELL_TIMEOUT is no number.
     """
     cell_timeout()
+    package = str(Path(__file__).resolve().parents[2])
     return {
         **{name: value for name, value in os.environ.items() if name.startswith("MNISTMP_")},  # for another machine
         **worker_environment(),
@@ -172,9 +170,7 @@ def environment(precision: str | None = None) -> dict[str, str]:
         "MNISTMP_RESULTS": str(paths.results()),
         "MNISTMP_FIGURES": str(paths.figures()),
         **({"MNISTMP_PRECISION": precision} if precision else {}),
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")])
-        ),
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel python3 of this Python, not one that the user has elsewhere
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no warning of the debugger in every log
     }

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, require
 from mnistmp.sweep import notebooks
 
 if TYPE_CHECKING:  # importing it takes torch, which a process that only waits for its kernel does without
@@ -81,8 +81,8 @@ def cell_timeout() -> int | None:
     text = os.environ.get("MNISTMP_CELL_TIMEOUT", "").strip()
     if not text:
         return None
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise InputError(f"MNISTMP_CELL_TIMEOUT is {text!r}; set it to a whole number of seconds, or leave it out.")
+    valid = "set it to a whole number of seconds, or leave it out"
+    require(re.fullmatch(r"[1-9][0-9]{0,8}", text), "MNISTMP_CELL_TIMEOUT", text, valid)
     return int(text)
 
 
