@@ -15,6 +15,7 @@ import yaml
 from mnistmp import __version__, paper, paths, site
 from mnistmp.data.export import export
 from mnistmp.errors import InputError
+from mnistmp.files import write
 
 LEFT_OUT = {"attempts", "checkpoints", "notebooks"}  # of results/: what stays on the machine, and what site/ shows
 
@@ -51,22 +52,17 @@ def release(preset: str, folder: str | Path) -> Path:
     sums = "".join(f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n" for name in sorted(content))
     content["SHA256SUMS"] = sums.encode()
     name = f"mnistmp-{__version__}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        target, unfinished = folder / f"{name}.tar.gz", folder / f".{name}.tmp"
-        with open(unfinished, "wb") as file:
-            # No date, no owner, no file name: the same bytes on every machine.
-            with (
-                gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
-                tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-            ):
-                for path in sorted(content):
-                    entry = tarfile.TarInfo(f"{name}/{path}")
-                    entry.size = len(content[path])
-                    archive.addfile(entry, io.BytesIO(content[path]))
-        return unfinished.replace(target)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}); name another folder.") from None
+    buffer = io.BytesIO()
+    # No date, no owner, no file name: the same bytes on every machine.
+    with (
+        gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for path in sorted(content):
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size = len(content[path])
+            archive.addfile(entry, io.BytesIO(content[path]))
+    return write(folder / f"{name}.tar.gz", buffer.getvalue(), "name another folder")
 
 
 def zenodo(citation: str) -> str:

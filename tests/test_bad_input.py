@@ -52,7 +52,8 @@ CASES = [
     *((call, {name: 5}, f"{name} is 5; give a function")
       for call in (coloured, mnistmp) for name in ("transform", "target_transform")),
     *((mnistmp, {"palette": palette}, r"give 10 RGB colours of whole numbers")
-      for palette in (None, "red", 10 * ["red"], torch.rand(10, 3), torch.full((10, 3), 256), [[1, 2], [3, 4, 5]])),
+      for palette in (None, "red", 10 * ["red"], torch.rand(10, 3), [[1, 2], [3, 4, 5]], torch.full((10, 3), 256),
+                      torch.full((10, 3), -1), torch.full((9, 3), 1))),
     *((evaluated, {"batch_size": size}, "give a whole number from 1 on") for size in ("a", 0, -1, 1.5, None, True)),
     *((evaluated, {"device": one}, "cannot be used here .*; give one such as 'cpu'") for one in ("nope", "", 3.5, [1])),
     *((evaluated, {"model": model}, "give a module or a function, no class") for model in ("LeNet", 3, LeNet)),

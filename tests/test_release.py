@@ -68,5 +68,5 @@ def test_what_is_said_of_it_is_what_the_citation_says(place):
 
 
 def test_a_folder_that_cannot_be_is_one_sentence(place):
-    with pytest.raises(InputError, match=r"lineage.json cannot be written \(.*\); name another"):
+    with pytest.raises(InputError, match=r"tar.gz cannot be written \(.*\); name another"):
         release("digits", place / "results/lineage.json")

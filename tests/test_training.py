@@ -10,7 +10,6 @@ from mnistmp import data, engine, paper, records
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.seeding import generator, stream_seed
 from mnistmp.engine.splits import Splits
-from mnistmp.fast import kernels
 from mnistmp.spec import RunSpec
 
 CPU = torch.device("cpu")
@@ -175,7 +174,3 @@ def test_estimate_is_of_the_right_size():
     spec = short()
     estimate = engine.estimate_seconds(spec)
     assert 0.02 < estimate / engine.fit(spec).seconds < 50
-
-
-def test_path_is_named():
-    assert engine.path_name(CPU) == f"cpu-{kernels.in_use()}"

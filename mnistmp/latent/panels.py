@@ -66,11 +66,7 @@ def load(preset: str, seed: int | None = None, views: Sequence[View] = PANELS) -
 
 
 def _panel(view: View, seen: Mapping) -> Embedding:
-    of_split = {
-        name.removeprefix(f"{view.split}_"): values
-        for name, values in seen.items()
-        if name.startswith(f"{view.split}_")
-    }
+    of_split = {name.partition("_")[2]: values for name, values in seen.items() if name.startswith(view.split)}
     drawn = [of_split.pop(name, ()) for name in ("xy", "labels", "predicted")]
     return Embedding(view.title, *drawn, {name: value.item() for name, value in of_split.items()})
 
