@@ -86,9 +86,9 @@ def build(preset: str, folder: Path) -> list[Path]:
     interactive = paths.figures(preset) / INTERACTIVE
     if interactive.is_file():
         files[INTERACTIVE] = interactive.read_bytes()
-    compared = claims.compare(found)
-    first = f"{ABOUT}\n\n## What we found\n\n{findings(table, compared)}" if preset == "paper" else ABOUT
-    index = _index(preset, first, table2.to_markdown(table, preset), claims.to_markdown(compared))
+    compared = claims.side_by_side(preset, found)
+    first = f"{ABOUT}\n\n## What we found\n\n{findings(table, *compared)}" if preset == "paper" else ABOUT
+    index = _index(preset, first, table2.to_markdown(table, preset), claims.to_markdown(*compared))
     pages = {"index": index, **notebooks}
     targets = {f"{name}.ipynb": f"{name}.html" for name in pages} | {name: name for name in files}
     exporter = _Exporter(targets | dict.fromkeys(("table2.md", "claims.md", "results.md"), "index.html"))

@@ -347,13 +347,13 @@ def _table(preset: str) -> dict[str, str]:
         others = [name for name in paper.PRESETS if (paths.results(name) / "runs").is_dir() and name != preset]
         instead = f", or choose --preset {' or '.join(others)}" if others else ""
         raise InputError(f"Preset {preset} has no records yet; run mnistmp reproduce --preset {preset}{instead}.")
-    lines, comparisons = table2.side_by_side(preset, found=found), claims.compare(found)
+    lines, comparisons = table2.side_by_side(preset, found=found), claims.side_by_side(preset, found)
     interpretations = ablation.table(preset, found)
     text = table2.to_markdown(lines, preset)
     print("\n" + _aligned(text))
     for what, files in (
         ("Table:", table2.write(lines, preset).values()),
-        ("Claims:", claims.write(comparisons, preset)),
+        ("Claims:", claims.write(*comparisons, preset)),
         ("Variants:", ablation.write(interpretations, preset) if len(interpretations) else ()),
     ):
         if files:
@@ -366,9 +366,10 @@ def _table(preset: str) -> dict[str, str]:
         for row in own:
             figures.save(figures.training_curves(history, [row]), f"curves-{row}", preset)
     conclusions = ablation.conclusions(interpretations)
-    pages = {"table2": text, "claims": claims.to_markdown(comparisons), "interpretations": conclusions}
+    pages = {"table2": text, "claims": claims.to_markdown(*comparisons), "interpretations": conclusions}
     if preset == "paper" and lines["n"].all():
-        pages |= {"findings": findings.findings(lines, comparisons), "artifact": artifact.artifact(found, comparisons)}
+        pages["findings"] = findings.findings(lines, *comparisons)
+        pages["artifact"] = artifact.artifact(found, comparisons[0])
     return pages
 
 

@@ -127,7 +127,7 @@ def test_real_records_end_to_end(monkeypatch, tmp_path):
     best = table[(table["higher"] == "rcl-inf") & (table["lower"] == "standard")].iloc[0]
     assert best["n"] == 1 and best["difference"] > 0 and best["verdict"] == UNDECIDED  # one shared seed has finished
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
-    paths = claims.write(table, "paper")
+    paths = claims.write(table, table, "paper")
     first = [path.read_bytes() for path in paths]
-    claims.write(table, "paper")
+    claims.write(table, table, "paper")
     assert first == [path.read_bytes() for path in paths] and b"RCL without a margin" in first[0]

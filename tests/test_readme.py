@@ -17,12 +17,13 @@ def test_tables_are_the_records(monkeypatch):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
     table, interpretations = table2.side_by_side("paper"), ablation.table("paper", found)
+    compared = claims.side_by_side("paper", found)
     shown = {
-        "findings": findings.findings(table, claims.compare(found)),
+        "findings": findings.findings(table, *compared),
         "table2": table2.to_markdown(table, "paper"),
-        "claims": claims.to_markdown(claims.compare(found)),
+        "claims": claims.to_markdown(*compared),
         "interpretations": ablation.conclusions(interpretations),
-        "artifact": artifact.artifact(found, claims.compare(found)),
+        "artifact": artifact.artifact(found, compared[0]),
     }
     for part, text in shown.items():
         assert markdown.block(part) == text.strip(), "run: mnistmp table --preset paper --readme"
@@ -35,13 +36,13 @@ def test_tables_are_the_records(monkeypatch):
 def test_written_tables_are_the_records(monkeypatch, tmp_path):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
-    tables = table2.side_by_side("paper"), claims.compare(found), ablation.table("paper", found), calibration.table()
+    tables = table2.side_by_side("paper"), claims.side_by_side("paper", found), ablation.table("paper", found)
     for name, text in audit.texts("paper").items():
         assert (ROOT / "results/variants" / name).read_text() == text, "run: mnistmp audit --preset paper"
     grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
-    written = [*table2.write(tables[0], "paper").values(), *claims.write(tables[1], "paper")]
-    written += [*ablation.write(tables[2], "paper"), *calibration.write(tables[3])]
+    written = [*table2.write(tables[0], "paper").values(), *claims.write(*tables[1], "paper")]
+    written += [*ablation.write(tables[2], "paper"), *calibration.write(calibration.table())]
     written += [path for grid in grids for path in weights.write(grid, "paper")]
     assert len(written) == 13
     for path in written:

@@ -17,7 +17,7 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
 
     Args:
         table: as of `results.search.table`; trainings of ten epochs are shown.
-        highlighted: candidate -> its words in the legend, at most two; they are drawn as curves over the margins.
+        highlighted: candidate -> its words in the legend, at most three; they are drawn as curves over the margins.
 
     Raises:
         ValueError: a highlighted candidate without a run.
@@ -29,7 +29,8 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     figure.indexed = True  # a cloud of points
     others = whole[~whole["candidate"].isin(highlighted)]
     axes.plot(100 - others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
-    for (candidate, words), color in zip(highlighted.items(), (style.VALIDATION, style.TEST), strict=False):
+    colors = (style.VALIDATION, style.TEST, style.OURS)
+    for (candidate, words), color in zip(highlighted.items(), colors, strict=False):
         own = whole[whole["candidate"] == candidate].set_index("row")
         own = own.reindex([row.id for row in margins]).dropna(subset="n")
         if own.empty:

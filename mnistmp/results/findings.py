@@ -10,13 +10,13 @@ from mnistmp.results.accuracy import CLOSE, DIFFERS, MARGIN, SAME, UNCLEAR
 NEAR = MARGIN["test"]
 
 
-def findings(table: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+def findings(table: pd.DataFrame, comparisons: pd.DataFrame, otherwise: pd.DataFrame) -> str:
     """Which rows reproduce, which do not and by how much, which claims hold, and which other interpretation comes
     nearer, as a list.
 
     Args:
         table: of `table2.side_by_side`, all rows with runs.
-        comparisons: of `claims.compare`.
+        comparisons, otherwise: of `claims.side_by_side`.
     """
     table = table[table["difference"].notna()]
     rows, nearest = table[table["interpretation"] == ""].set_index("id"), table2.nearest(table).set_index("id")
@@ -35,7 +35,7 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame) -> str:
         f"**The {len(off)} rows that differ**: " + "; ".join(map(_compared, off.itertuples())) + ".",
         f"**Without a margin, RCL finds the shape**: {_compared(rows.loc['rcl-inf'])}. Next best as written: "
         f"{best.label}, {markdown.plus_minus(best.test_mean, best.test_std)}.",
-        _claims(claims.verdicts(comparisons)),
+        _claims(claims.verdicts(comparisons), "the rows as written"),
     ]
     if (nearest["interpretation"] != "").any():
         now = nearest["difference"].abs() <= NEAR
@@ -46,19 +46,19 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame) -> str:
         lines.insert(
             2,
             f"**Interpreted otherwise, {sum(now)} of {len(rows)} rows are within {NEAR:g} points**, chosen "
-            f"after seeing the paper's numbers: {'; '.join(found)}. "
-            f"Still beyond: {', '.join(left)}.",
+            f"after seeing the paper's numbers: {'; '.join(found)}. Still beyond: {', '.join(left) or 'none'}.",
         )
+        lines.append(_claims(claims.verdicts(otherwise), "the rows interpreted otherwise"))
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _claims(verdicts: pd.DataFrame) -> str:
+def _claims(verdicts: pd.DataFrame, which: str) -> str:
     told = {verdict: verdicts["claim"][verdicts["verdict"] == verdict] for verdict in claims.ORDER}
     named = [f"{verdict}: {'; '.join(told[verdict])}" for verdict in (claims.CONTRADICTED, claims.WEAKER)
              if len(told[verdict])]  # fmt: skip
     counts = f"{len(told[claims.HOLDS])} hold and {len(told[claims.UNDECIDED])} are undecided"
     return (
-        f"**Of the paper's {len(verdicts)} statements, for the rows as written, {counts}.** "
+        f"**Of the paper's {len(verdicts)} statements, for {which}, {counts}.** "
         + "".join(f"{part[0].upper()}{part[1:]}. " for part in named).rstrip()
     )
 

@@ -47,7 +47,6 @@ CANDIDATES += (
     {**_TEXT, "mining": "euclidean"},
     *({**_TEXT, "positive": choice, "negative": choice} for choice in ("random", "mean")),
     *({**_TEXT, "positive": one, "condition": "closest"} for one in ("random", "shifted", "mean", "farthest")),
-    *({**_TEXT, "otherwise": one} for one in ("negative", "negative-detached")),
 )
 # For want of computing time these wait after stage 1, see the protocol; emptied, the race goes on with them.
 WAITING = SEVERAL
@@ -56,6 +55,8 @@ LATE = 4
 IN_0_1: tuple[Options, ...] = tuple(
     {"positive": "random", "scaling": scaling, "input_range": "[0,1]"} for scaling in ("coordinate", "channel")
 )
+# Added when the stages were over, see the protocol: they take no place from others and enter at the last one.
+AFTERWARDS: tuple[Options, ...] = tuple({**_TEXT, "otherwise": one} for one in ("negative-detached", "negative"))
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def entrants(number: int, runs: Runs) -> list[Options]:
             rows, seeds = [row for row in ROWS if row.training in trained], paper.parse_seeds(stage.seeds)
             ranks = [rank(options, seeds, runs, rows) for options in left]
             left = [options for _, options in sorted(zip(ranks, left), key=lambda pair: pair[0])][: stage.keep]
-    return [*IN_0_1, *left] if number == LATE else left
+    return {LATE: [*IN_0_1, *left], len(STAGES): [*left, *AFTERWARDS]}.get(number, left)
 
 
 def spec(options: Options, row: str, seed: int, epochs: int = WHOLE) -> RunSpec:
@@ -206,7 +207,7 @@ def table(runs: Runs) -> pd.DataFrame:
         DataFrame with candidate, row, epochs and the fields of `accuracy.Summary`.
     """
     lines = []
-    for options, epochs, row in itertools.product((*CANDIDATES, *IN_0_1), (SHORT, WHOLE), ROWS):
+    for options, epochs, row in itertools.product((*CANDIDATES, *IN_0_1, *AFTERWARDS), (SHORT, WHOLE), ROWS):
         found = measure(options, row, SEEDS, runs, epochs)
         if found["n"] or found["diverged"]:
             lines.append({"candidate": label(options), "row": row.id, "epochs": epochs, **found})
@@ -222,12 +223,13 @@ def to_markdown(runs: Runs) -> str:
         [
             label(options),
             *(_cell(lines.get((label(options), row.id, SHORT)), "val") for row in short),
-            reached[label(options)],
+            reached.get(label(options), ""),
         ]
-        for options in CANDIDATES
+        for options in (*CANDIDATES, *AFTERWARDS)
     ]
+    # At infinity many share a run: that alone is no training of theirs.
     finite = {line.candidate for line in lines.values() if line.epochs == WHOLE and line.row != "rcl-inf"}
-    whole = [options for options in (*CANDIDATES, *IN_0_1) if label(options) in finite]  # at infinity many share a run
+    whole = [options for options in (*CANDIDATES, *IN_0_1, *AFTERWARDS) if label(options) in finite]
     ranks = [(-reached.get(label(options), 0), *rank(options, SEEDS, runs, ROWS)) for options in whole]
     val, test = [["the paper's", *_published(0), 0, "", ""]], [["the paper's", *_published(2)]]
     for _, options in sorted(zip(ranks, whole), key=lambda pair: pair[0]):

@@ -61,15 +61,28 @@ def side_by_side(preset: str, rows: Sequence[Row] | None = None, found: pd.DataF
         InputError: as for `records.load` and `table2`.
     """
     rows = paper.all_rows() if rows is None else rows
-    others = {row.id: other for row in rows if (other := paper.closest(row))}
-    found = records.load(preset) if found is None else found
+    found = with_closest(preset, records.load(preset) if found is None else found)
+    recorded = set(found["row"])
+    pairs = ((row, paper.closest(row)) for row in rows)
+    return table2(found, [one for pair in pairs for one in pair if one in rows or one and one.training in recorded])
+
+
+def with_closest(preset: str, found: pd.DataFrame, replace: bool = False) -> pd.DataFrame:
+    """Records of a preset with the runs of each row's `paper.closest`, some of which are recorded in the search.
+
+    Args:
+        found: what `records.load` gave.
+        replace: put them in place of the row's own runs, under its name, as `nearest` does with lines.
+    """
+    others = {other.training: row.training for row in paper.TABLE2 if (other := paper.closest(row))}
     if preset == "paper":
         searched = records.load(SEARCH)
-        searched = searched[searched["row"].isin({other.training for other in others.values()})]
-        found = pd.concat([found, searched]).drop_duplicates(["row", "seed"])
-    recorded = set(found["row"])
-    pairs = ((row, others.get(row.id)) for row in rows)
-    return table2(found, [one for pair in pairs for one in pair if one in rows or one and one.training in recorded])
+        found = pd.concat([found, searched[searched["row"].isin(others)]]).drop_duplicates(["row", "seed"])
+    if replace:
+        others = {other: row for other, row in others.items() if other in set(found["row"])}
+        found = found[~found["row"].isin(others.values())]
+        found = found.assign(row=found["row"].replace(others))
+    return found
 
 
 def runs_of(row: Row, records: pd.DataFrame) -> pd.DataFrame:
