@@ -3,7 +3,7 @@
     python benchmarks/precision.py --preset digits --seeds 0-4 --rows standard,rcl-inf
 
 Records lie in results/precision-PRESET-PRECISION, apart from the preset's own, which are taken over
-where they are the same run. What is recorded is not trained again.
+where they are the same run. What is recorded is not trained again; the table shows all that is recorded in both.
 """
 
 from __future__ import annotations
@@ -23,31 +23,26 @@ def folder(preset: str, precision: str) -> str:
     return f"precision-{preset}-{precision}"
 
 
-def planned(preset: str, precision: str, rows: str, seeds: str) -> list[paper.RunSpec]:
-    return paper.plan(preset, rows, seeds, precision)
-
-
 def train(preset: str, precision: str, rows: str, seeds: str, jobs: int | None) -> int:
     """Record what is missing; 1 where something failed, which is said."""
-    specs = planned(preset, precision, rows, seeds)
+    specs = paper.plan(preset, rows, seeds, precision)
     sweep = Sweep(specs, folder(preset, precision), jobs=jobs, sources=[preset, search.PRESET])
     return sweep.close(sweep.train())
 
 
-def compare(preset: str, rows: str, seeds: str) -> list[list[str]]:
-    """A line of the table per row and split."""
+def compare(preset: str) -> list[list[str]]:
+    """A line of the table per recorded row and split, over the seeds that both precisions have."""
+    tables = [records.load(folder(preset, precision)) for precision in ("float32", "bfloat16")]
     lines = []
-    for row in paper.trainings(rows):
-        exact, short = (
-            accuracy.summary(records.recorded(planned(preset, precision, row.id, seeds), folder(preset, precision)))
-            for precision in ("float32", "bfloat16")
-        )
-        for split in ("val", "test"):
-            if exact.n and short.n:
-                difference, low, high = accuracy.welch(short, exact, split)
-                interval = "" if math.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
-                shown = (_shown(summary, split) for summary in (exact, short))
-                lines.append([row.id, split, *shown, f"{difference:+.2f}{interval}"])
+    for row in paper.trainings(sorted(set(tables[0]["row"]))):
+        runs = [table[table["row"] == row.id] for table in tables]
+        seeds = set(runs[0]["seed"]) & set(runs[1]["seed"])
+        exact, short = (accuracy.summary(some[some["seed"].isin(seeds)]) for some in runs)
+        for split in ("val", "test") if seeds else ():
+            difference, low, high = accuracy.welch(short, exact, split)
+            interval = "" if math.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
+            shown = (_shown(summary, split) for summary in (exact, short))
+            lines.append([row.id, split, *shown, f"{difference:+.2f}{interval}"])
     return lines
 
 
@@ -82,7 +77,7 @@ def main() -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    text = text_of(options.preset, compare(options.preset, options.rows, options.seeds))
+    text = text_of(options.preset, compare(options.preset))
     print(f"\n{text}")
     write_atomically(paths.results(f"precision-{options.preset}") / "table.md", text)
     if options.readme:
