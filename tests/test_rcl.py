@@ -117,7 +117,8 @@ def oracle(
                 both.append((i, chosen, opponent))
         total = sum((-d(scaled[i], live_positives[j]) for j in pushes), 0 * scaled[i].sum())
         if otherwise != "zero" and not pushes and margin != math.inf and opponent is not None:
-            total = total - margin * d(scaled[i], (scaled if otherwise == "negative" else scaled.detach())[opponent])
+            opposing = (scaled if otherwise == "negative" else scaled.detach())[opponent]
+            total = total - (1 if otherwise == "negative-unweighted" else margin) * d(scaled[i], opposing)
         losses.append(total / (1 if positive == "active-sum" else max(len(pushes), 1)))
     if condition in ("anchor", "closest") or margin == math.inf:
         return sum(losses) / count
@@ -267,8 +268,8 @@ def test_condition_by_hand():
     assert float(reverse_contrastive_loss(features, labels, 0.53, condition="batch")) == pytest.approx(-1.0 / 4)
     assert float(reverse_contrastive_loss(features, labels, 0.52, condition="batch")) == 0
     # Both anchors are .5 from their positive and more than .4 times .9 from their negative, the two others have none.
-    for kind in ("negative", "negative-detached"):
-        away = 0.4 * (1.0 + 0.9 + 0.9 + 1.0)
+    for kind, strength in (("negative", 0.4), ("negative-detached", 0.4), ("negative-unweighted", 1.0)):
+        away = strength * (1.0 + 0.9 + 0.9 + 1.0)
         assert float(reverse_contrastive_loss(features, labels, 0.4, otherwise=kind)) == pytest.approx(-away / 4)
 
 

@@ -20,7 +20,7 @@ Positive = Literal[
 Negative = Literal["closest", "second", "farthest", "random", "subset", "mean"]
 Condition = Literal["anchor", "closest", "map", "coordinate", "class", "batch", "batch-map", "batch-coordinate"]
 Mining = Literal["scaled", "raw", "euclidean"]
-Otherwise = Literal["zero", "negative", "negative-detached"]
+Otherwise = Literal["zero", "negative", "negative-detached", "negative-unweighted"]
 SEVERAL = ("mean", "active-mean", "active-sum")  # these push from several positives at once
 CHOICES = {
     "scaling": get_args(Scaling), "positive": get_args(Positive), "negative": get_args(Negative),
@@ -85,7 +85,8 @@ def reverse_contrastive_loss(
             "batch-map" or "batch-coordinate", each map or coordinate by its mean over the batch.
         otherwise: what an anchor contributes that does not meet the condition: "zero" (Eq. 2); or minus `margin` times
             its distance to the negative, so that its loss is -min(d(f_a, f_p), m d(f_a, f_n)) and the anchor is pushed
-            from the negative, which gets a gradient ("negative") or none ("negative-detached").
+            from the negative, which gets a gradient ("negative") or none ("negative-detached");
+            "negative-unweighted" is the latter without the factor `margin`.
         epsilon: added to maximum - minimum before dividing by it, 0 or more.
         generator: source of what is drawn at random; None for torch's global one.
         return_active: return (loss, share of anchors that were pushed), the share without gradient.
@@ -174,9 +175,10 @@ def reverse_contrastive_loss(
             gaps = gaps * met
         pushes = (gaps.mean(1) if distance == "mean" else gaps.sum(1)) * active  # d(f_a, f_p)
         if otherwise != "zero" and margin != math.inf:
-            gaps = (scaled - (scaled if otherwise == "negative" else target)[opponent]).abs()
+            gaps = (scaled - (scaled if otherwise == "negative" else scaled.detach())[opponent]).abs()
             away = gaps.mean(1) if distance == "mean" else gaps.sum(1)  # d(f_a, f_n)
-            pushes = pushes + margin * away * (~active & (to_negative < math.inf))
+            strength = 1 if otherwise == "negative-unweighted" else margin
+            pushes = pushes + strength * away * (~active & (to_negative < math.inf))
         if by_part:
             active = active * met.to(gaps.dtype).mean(1)
     loss = -pushes.mean()  # Eq. 2 and the 1/N sum of Algorithm 1

@@ -56,7 +56,9 @@ IN_0_1: tuple[Options, ...] = tuple(
     {"positive": "random", "scaling": scaling, "input_range": "[0,1]"} for scaling in ("coordinate", "channel")
 )
 # Added when the stages were over, see the protocol: they take no place from others and enter at the last one.
-AFTERWARDS: tuple[Options, ...] = tuple({**_TEXT, "otherwise": one} for one in ("negative-detached", "negative"))
+AFTERWARDS: tuple[Options, ...] = tuple(
+    {**_TEXT, "otherwise": one} for one in ("negative-unweighted", "negative-detached", "negative")
+)
 
 
 @dataclass(frozen=True)
