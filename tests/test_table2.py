@@ -56,7 +56,7 @@ def test_closest_interpretations_stand_below_their_rows_and_are_counted_apart(mo
     for place in range(1, len(table)):
         if table["interpretation"].iloc[place]:
             assert table["id"].iloc[place] == f"{table['id'].iloc[place - 1]}+{table['interpretation'].iloc[place]}"
-    assert {"rescale=false", "reduction=sum", "otherwise=negative-detached"} == set(table["interpretation"]) - {""}
+    assert {"rescale=false", "reduction=sum", "otherwise=negative-unweighted"} == set(table["interpretation"]) - {""}
     nearest = table2.nearest(table)
     assert list(nearest["id"]) == list(own["id"]) and list(nearest["label"]) == list(own["label"])
     text = table2.conclusion(table)
