@@ -210,7 +210,7 @@ def row(id: str) -> Row:
 
 
 def closest(default: Row) -> Row | None:
-    """A row of Table 2 as `interpretations.CLOSEST` has it, `rcl-m0.9+condition=batch`; None where that is itself."""
+    """A row of Table 2 as `interpretations.CLOSEST` has it, `dropout+rescale=false`; None where that is itself."""
     if default.training not in interpretations.CLOSEST:
         return None
     change = interpretations.CLOSEST[default.training]
