@@ -52,6 +52,6 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
     axes.set(xlabel="Validation error (%), falling to the right", ylabel="Test accuracy (%)")
-    axes.set(xlim=(10, 0.01), ylim=(0, 100))  # a digit of 10,000 is 0.01 %
+    axes.set(xlim=(10, 0.001), ylim=(0, 100))  # a digit of 10,000 in one of ten runs
     figure.legend(loc="outside upper center", ncols=2)
     return figure

@@ -48,6 +48,6 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
 
 
 def _two_lines(label: str) -> str:
-    for second in (" (with ", " on the "):  # as the paper breaks them
+    for second in (" (with ", " on the ", " negative-"):  # as the paper breaks them; and a long value
         label = label.replace(second, "\n" + second[1:])
     return label

@@ -35,7 +35,7 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame, otherwise: pd.DataF
         f"**The {len(off)} rows that differ**: " + "; ".join(map(_compared, off.itertuples())) + ".",
         f"**Without a margin, RCL finds the shape**: {_compared(rows.loc['rcl-inf'])}. Next best as written: "
         f"{best.label}, {markdown.plus_minus(best.test_mean, best.test_std)}.",
-        _claims(claims.verdicts(comparisons), "the rows as written"),
+        _claims(claims.verdicts(comparisons), "Of the paper's {} statements, for the rows as written,"),
     ]
     if (nearest["interpretation"] != "").any():
         now = nearest["difference"].abs() <= NEAR
@@ -46,9 +46,10 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame, otherwise: pd.DataF
         lines.insert(
             2,
             f"**Interpreted otherwise, {sum(now)} of {len(rows)} rows are within {NEAR:g} points**, chosen "
-            f"after seeing the paper's numbers: {'; '.join(found)}. Still beyond: {', '.join(left) or 'none'}.",
+            f"after seeing the paper's numbers: {'; '.join(found)}."
+            + (f" Still beyond: {', '.join(left)}." if left else ""),
         )
-        lines.append(_claims(claims.verdicts(otherwise), "the rows interpreted otherwise"))
+        lines.append(_claims(claims.verdicts(otherwise), "Interpreted otherwise,"))
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -57,10 +58,7 @@ def _claims(verdicts: pd.DataFrame, which: str) -> str:
     named = [f"{verdict}: {'; '.join(told[verdict])}" for verdict in (claims.CONTRADICTED, claims.WEAKER)
              if len(told[verdict])]  # fmt: skip
     counts = f"{len(told[claims.HOLDS])} hold and {len(told[claims.UNDECIDED])} are undecided"
-    return (
-        f"**Of the paper's {len(verdicts)} statements, for {which}, {counts}.** "
-        + "".join(f"{part[0].upper()}{part[1:]}. " for part in named).rstrip()
-    )
+    return f"**{which} {counts}.** " + "".join(f"{part[0].upper()}{part[1:]}. " for part in named).rstrip()
 
 
 def _compared(line) -> str:
