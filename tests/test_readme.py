@@ -37,12 +37,13 @@ def test_written_tables_are_the_records(monkeypatch, tmp_path):
     monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
     found = records.load("paper")
     tables = table2.side_by_side("paper"), claims.side_by_side("paper", found), ablation.table("paper", found)
+    tables += (calibration.table(),)
     for name, text in audit.texts("paper").items():
         assert (ROOT / "results/variants" / name).read_text() == text, "run: mnistmp audit --preset paper"
     grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     written = [*table2.write(tables[0], "paper").values(), *claims.write(*tables[1], "paper")]
-    written += [*ablation.write(tables[2], "paper"), *calibration.write(calibration.table())]
+    written += [*ablation.write(tables[2], "paper"), *calibration.write(tables[3])]
     written += [path for grid in grids for path in weights.write(grid, "paper")]
     assert len(written) == 13
     for path in written:
