@@ -58,7 +58,8 @@ def _claims(verdicts: pd.DataFrame, which: str) -> str:
     named = [f"{verdict}: {'; '.join(told[verdict])}" for verdict in (claims.CONTRADICTED, claims.WEAKER)
              if len(told[verdict])]  # fmt: skip
     counts = f"{len(told[claims.HOLDS])} hold and {len(told[claims.UNDECIDED])} are undecided"
-    return f"**{which} {counts}.** " + "".join(f"{part[0].upper()}{part[1:]}. " for part in named).rstrip()
+    rest = "".join(f" {part[0].upper()}{part[1:]}." for part in named)
+    return f"**{which.format(len(verdicts))} {counts}.**{rest}"
 
 
 def _compared(line) -> str:
