@@ -10,16 +10,8 @@ import pytest
 import torch
 
 from mnistmp.losses import ReverseContrastiveLoss, nearest_neighbours, pairwise_l1, reverse_contrastive_loss
-from mnistmp.losses.reverse_contrastive import (
-    SEVERAL,
-    Condition,
-    Mining,
-    Negative,
-    Otherwise,
-    Positive,
-    Scaling,
-    _extrema,
-)
+from mnistmp.losses.rescaling import extrema
+from mnistmp.losses.reverse_contrastive import SEVERAL, Condition, Mining, Negative, Otherwise, Positive, Scaling
 
 SCALINGS = get_args(Scaling)
 READINGS = {
@@ -457,8 +449,8 @@ def test_default_is_the_papers_best_row():
 @pytest.mark.parametrize("scaling, axes", [("coordinate", 0), ("channel", (0, 1, 2)), ("batch", (0, 1, 2, 3))])
 def test_extrema_share_the_gradient_among_ties_as_autograd_does(scaling, axes):
     values = torch.randint(0, 3, (6, 2, 2, 5)).double().requires_grad_()  # three values: ties everywhere
-    own = _extrema(values, scaling)
+    own = extrema(values, scaling)
     reference = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
     pull = [torch.rand_like(extremum) for extremum in reference]
     assert all(torch.equal(a, b) for a, b in zip(own, reference))
-    assert torch.equal(*(torch.autograd.grad(extrema, values, pull)[0] for extrema in (own, reference)))
+    assert torch.equal(*(torch.autograd.grad(pair, values, pull)[0] for pair in (own, reference)))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mnistmp.fast import kernels
-from mnistmp.losses.reverse_contrastive import transformed
+from mnistmp.losses.rescaling import transformed
 from mnistmp.network import PoolReLU
 
 

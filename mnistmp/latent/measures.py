@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mnistmp.losses.reverse_contrastive import pairwise_l1
+from mnistmp.losses import pairwise_l1
 
 if TYPE_CHECKING:
     from mnistmp.latent.panels import Embedding

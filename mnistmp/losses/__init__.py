@@ -7,10 +7,6 @@ autocast region around the call changes nothing. Products of matrices follow
 `torch.func`.
 """
 
+from mnistmp.losses.neighbours import nearest_neighbours, pairwise_l1
 from mnistmp.losses.regularizers import decorrelation, double_soft_orthogonality, spectral_decoupling
-from mnistmp.losses.reverse_contrastive import (
-    ReverseContrastiveLoss,
-    nearest_neighbours,
-    pairwise_l1,
-    reverse_contrastive_loss,
-)
+from mnistmp.losses.reverse_contrastive import ReverseContrastiveLoss, reverse_contrastive_loss

@@ -8,10 +8,11 @@ from typing import Literal, get_args
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from mnistmp.errors import InputError, check_choice, require
+from mnistmp.losses.neighbours import choose, masks, pairwise_l1
 from mnistmp.losses.regularizers import at_least_float32, check_batch
+from mnistmp.losses.rescaling import unit_range
 
 Scaling = Literal["coordinate", "channel", "batch", "sample"]
 Positive = Literal[
@@ -114,17 +115,11 @@ def reverse_contrastive_loss(
     # Distances and extrema do not depend on the order of the coordinates: take the order in
     # which channels-last features lie in memory, (N, k, k, C), and nothing is copied.
     features = at_least_float32(features).movedim(1, -1)
-    low, high = _extrema(features, scaling)
-    if extrema_gradient == "detached":
-        low, high = low.detach(), high.detach()
-    span = high - low
-    # A coordinate that is constant over the batch says nothing: 0 instead of 0/0. So is one
-    # whose span is so small (1e-19) that the slope 1/span^2 would overflow.
-    alive = span > torch.finfo(span.dtype).tiny ** 0.5
-    scale = torch.where(alive, 1 / (torch.where(alive, span, 1) + epsilon), 0)
+    low, scale = unit_range(features, scaling, extrema_gradient, epsilon)
     if distance == "channel-mean":
         scale = scale / math.prod(features.shape[1:-1])
     scaled = ((features - low) * scale).flatten(1)
+    total = torch.mean if distance == "mean" else torch.sum  # of the coordinates' differences
 
     # Algorithm 1: "normalize features" comes before "detach".
     target = scaled.detach()
@@ -134,8 +129,8 @@ def reverse_contrastive_loss(
     with torch.no_grad():
         mined = features.flatten(1) if mining == "raw" else scaled
         distances = torch.cdist(mined, mined) if mining == "euclidean" else pairwise_l1(mined)
-        same, others = _masks(labels)
-        opponent, to_negative = _choose(distances, ~same, negative, generator)
+        same, others = masks(labels)
+        opponent, to_negative = choose(distances, ~same, negative, generator)
         by_part = condition.endswith(("map", "coordinate")) and margin != math.inf
         limit = torch.full_like(to_negative, math.inf)
         if margin != math.inf and not by_part:
@@ -144,7 +139,7 @@ def reverse_contrastive_loss(
             pushed = others & (distances < limit[:, None])  # condition of Eq. 1
             active = pushed.any(1)
         else:
-            index, to_positive = _choose(distances, others, positive, generator)
+            index, to_positive = choose(distances, others, positive, generator)
             if condition in ("class", "batch"):
                 there = to_positive < math.inf
                 together = (same if condition == "class" else torch.ones_like(same)).to(distances.dtype)
@@ -152,7 +147,7 @@ def reverse_contrastive_loss(
                 active = there if margin == math.inf else there & (near < margin * far)
             else:
                 if condition == "closest":
-                    _, to_positive = _choose(distances, others)
+                    _, to_positive = choose(distances, others)
                 active = to_positive < limit  # condition of Eq. 1; without a positive its distance is infinite
             pushed = others & active[:, None]
 
@@ -173,79 +168,15 @@ def reverse_contrastive_loss(
                 own, other = (part.mul(active[:, None, None]).sum(0).expand_as(part) for part in (own, other))
             met = (own < margin * other).flatten(1)
             gaps = gaps * met
-        pushes = (gaps.mean(1) if distance == "mean" else gaps.sum(1)) * active  # d(f_a, f_p)
+        pushes = total(gaps, 1) * active  # d(f_a, f_p)
         if otherwise != "zero" and margin != math.inf:
-            gaps = (scaled - (scaled if otherwise == "negative" else scaled.detach())[opponent]).abs()
-            away = gaps.mean(1) if distance == "mean" else gaps.sum(1)  # d(f_a, f_n)
+            away = total((scaled - (scaled if otherwise == "negative" else scaled.detach())[opponent]).abs(), 1)
             strength = 1 if otherwise == "negative-unweighted" else margin
-            pushes = pushes + strength * away * (~active & (to_negative < math.inf))
+            pushes = pushes + strength * away * (~active & (to_negative < math.inf))  # d(f_a, f_n)
         if by_part:
             active = active * met.to(gaps.dtype).mean(1)
     loss = -pushes.mean()  # Eq. 2 and the 1/N sum of Algorithm 1
     return (loss, active.to(loss.dtype).mean()) if return_active else loss
-
-
-def nearest_neighbours(points: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Nearest other point of the same class and nearest point of another class, in L1.
-
-    Args:
-        points: (N, D) float.
-        labels: (N,) integers.
-
-    Returns:
-        positive (N,) int64, index of the nearest same-class point; its distance (N,); and the
-        distance (N,) to the nearest point of another class. Where there is none the distance
-        is infinite, and the index is some point's, so that it can be gathered.
-    """
-    distances = pairwise_l1(points)
-    same, others = _masks(labels)
-    return *_choose(distances, others), _choose(distances, ~same)[1]
-
-
-def _masks(labels):
-    """Bool (N, N): same class, and same class without the sample itself."""
-    same = labels[:, None] == labels[None, :]
-    return same, same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-
-
-def _choose(distances, candidates, choice="closest", generator=None):
-    """One candidate per row of `distances` (N, N): its index and its distance, both (N,).
-
-    Where there is none the distance is infinite and the index some sample's. For "mean" the
-    distance is the mean over all candidates, and the index means nothing.
-    """
-    if choice == "mean":
-        count = candidates.sum(1)
-        mean = distances.masked_fill(~candidates, 0).sum(1) / count.clamp(min=1)
-        return torch.zeros_like(count), mean.masked_fill(count == 0, math.inf)
-    keys = distances  # the candidate with the smallest key is chosen
-    if choice == "farthest":
-        keys = -distances
-    elif choice == "random":
-        keys = torch.rand(distances.shape, generator=generator, dtype=torch.float32, device=distances.device)
-    elif choice == "subset":
-        draw = torch.rand(distances.shape, generator=generator, dtype=torch.float32, device=distances.device)
-        candidates = candidates & (draw < 0.5)
-    elif choice == "second":
-        closest = keys.masked_fill(~candidates, math.inf).argmin(1, keepdim=True)
-        candidates = candidates.scatter(1, closest, False)
-    key, index = keys.masked_fill(~candidates, math.inf).min(1)
-    if choice == "shifted":  # a closest that comes after the anchor is mistaken for the member before it
-        order = torch.arange(len(distances), device=distances.device)
-        before = torch.where(candidates.tril(-1), order, 0).amax(1)
-        index = torch.where(index > order, before[index], index)
-    return index, distances.gather(1, index[:, None])[:, 0].masked_fill(key == math.inf, math.inf)
-
-
-def pairwise_l1(points: torch.Tensor) -> torch.Tensor:
-    """L1 distances (N, N) between the rows of (N, D)."""
-    if points.device.type != "cpu" or len(points) < 2 or transformed():
-        return torch.cdist(points, points, p=1)
-    # On a CPU cdist(p=1) loops over single numbers; pdist is vectorised and computes half:
-    # 1.2 against 17 ms for 128 points of 2048 coordinates.
-    pairs = tuple(torch.triu_indices(len(points), len(points), 1, device=points.device))
-    distances = points.new_zeros(len(points), len(points)).index_put(pairs, F.pdist(points, p=1))
-    return distances + distances.T
 
 
 class ReverseContrastiveLoss(nn.Module):
@@ -272,46 +203,7 @@ class ReverseContrastiveLoss(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in variant.items())
 
 
-def _extrema(features, scaling):
-    """Minimum and maximum, broadcastable to channels-last features. Ties share the gradient evenly."""
-    every = tuple(range(features.ndim))
-    axes = {"coordinate": every[:1], "channel": every[:-1], "batch": every, "sample": every[1:]}[scaling]
-    if transformed():
-        return features.amin(axes, keepdim=True), features.amax(axes, keepdim=True)
-    return _Extremum.apply(features, torch.amin, axes), _Extremum.apply(features, torch.amax, axes)
-
-
-def transformed() -> bool:
-    """Whether PyTorch traces or transforms what is running, where only its own operators are understood."""
-    return (
-        torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.maybe_current_level() is not None
-    )
-
-
-class _Extremum(torch.autograd.Function):
-    """`amin` or `amax` with the gradient that autograd gives them, at a tenth of the cost on a CPU.
-
-    Autograd counts the ties in a boolean mask, which is not vectorised: 2.6 against 0.3 ms for
-    both extrema of 128 x 2048 features, of the 6 ms that the whole loss took.
-    """
-
-    @staticmethod
-    def forward(ctx, values, reduce, axes):
-        extremum = reduce(values, axes, keepdim=True)
-        ctx.save_for_backward(values, extremum)
-        ctx.axes = axes
-        return extremum
-
-    @staticmethod
-    def backward(ctx, gradient):
-        values, extremum = (saved.detach() for saved in ctx.saved_tensors)
-        ties = torch.eq(values, extremum, out=torch.empty_like(values))
-        return gradient / ties.sum(ctx.axes, keepdim=True) * ties, None, None
-
-
-def _check(
-    margin, epsilon=0.0, positive="closest", negative="closest", condition="anchor", otherwise="zero", **others
-):  # fmt: skip
+def _check(margin, epsilon=0.0, positive="closest", negative="closest", condition="anchor", otherwise="zero", **others):
     require(isinstance(margin, Real) and margin >= 0, "margin", margin, "give a number, 0 or more, or infinity")
     finite = isinstance(epsilon, Real) and 0 <= epsilon < math.inf
     require(finite, "epsilon", epsilon, "give a finite number, 0 or more")
