@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -117,6 +118,9 @@ EVERY = {
     "push-rule-inf": lambda: figures.push_rule(math.inf),
     "margin-curve": lambda: figures.margin_curve(table2()),
     "margin-curve-one-seed": lambda: figures.margin_curve(table2(1, missing=["rcl-m0.4", "standard"])),
+    "margin-curve-otherwise": lambda: figures.margin_curve(
+        table2(), table2(3).assign(test_mean=lambda t: t["paper_test_mean"])
+    ),
     "margin-curve-empty": lambda: figures.margin_curve(table2(0)),
     "table": lambda: figures.table_figure(table2()),
     "table-one-seed": lambda: figures.table_figure(table2(1, missing=["jigsaw"])),
@@ -183,6 +187,19 @@ def test_nothing_overlaps_and_nothing_is_cut_off(built, name, monkeypatch):
     for (first, a), (second, b) in itertools.combinations(boxes, 2):
         across, up = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
         assert across < 2 or up < 2, f"{first!r} and {second!r} overlap"
+
+
+@pytest.mark.parametrize("dpi", [style.DISPLAY_DPI, *style.SAVE_DPI.values()])
+def test_letters_are_as_wide_at_every_resolution(dpi):
+    # A layout is worked out once, at 100 dots per inch, and the figure is shown and saved at others.
+    widths = []
+    with style.style():
+        for one in (100, dpi):
+            figure = style.Figure(dpi=one)
+            renderer = FigureCanvasAgg(figure).get_renderer()
+            text = figure.text(0.5, 0.5, "Standard Training Procedure (with early stopping @95)")
+            widths.append(text.get_window_extent(renderer).width / one)
+    assert widths[1] == pytest.approx(widths[0], rel=2e-3)
 
 
 def test_a_figure_is_described_and_leaves_nothing_behind(built):
@@ -400,6 +417,14 @@ def test_margin_curve_draws_the_table():
 )
 def test_margin_curve_says_how_many_seeds(table, words):
     assert figures.margin_curve(table).legends[0].get_texts()[0].get_text() == words
+
+
+def test_margin_curve_draws_another_interpretation_at_the_finite_margins():
+    other = table2(3).assign(test_mean=lambda table: table["paper_test_mean"])
+    figure = figures.margin_curve(table2(), other)
+    expected = other[other["id"].isin(["rcl-m0.2", "rcl-m0.4", "rcl-m0.6", "rcl-m0.8", "rcl-m0.9"])]
+    assert np.allclose(points(figure.axes[1], "^")[:, 1], expected["paper_test_mean"])
+    assert "ours, lines → of Table 2" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_margin_curve_takes_rows_of_the_readers_own_and_gaps():

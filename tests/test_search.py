@@ -121,6 +121,6 @@ def test_figure_shows_the_highlighted_candidate_over_the_margins_the_others_and_
     ]
     assert len(curves["other interpretations"].get_xdata()) == len(others)
     shown = [container for container in axes.containers if container.get_label() == "the best"][0]
-    assert [round(x, 2) for x in shown.lines[0].get_xdata()] == [0.2, 0.2, 0.2, 0.3, 0.6, 4.0]
+    assert [round(x, 2) for x in shown.lines[0].get_xdata()] == [99.8, 99.8, 99.8, 99.7, 99.4, 96.0]
     with pytest.raises(ValueError, match="'nobody' has no run of ten epochs; choose from"):
         figures.interpretations(table, {"nobody": "?"})

@@ -73,6 +73,10 @@ def claims(comparisons: pd.DataFrame) -> style.Figure:
     figure, axes = style.new(0.32 * len(lines) + 0.8, alt, width=style.WIDE)
     for at in range(0, len(lines), 2):
         axes.axhspan(at - 0.5, at + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+    within = {claim.text: claim.within for claim in tested.CLAIMS}
+    for at, line in enumerate(lines.itertuples()):  # where two rows are said to hardly differ: how far that goes
+        if reach := within.get(line.claim):
+            axes.fill_betweenx((at - 0.4, at + 0.4), -reach, reach, color="#DADADA", linewidth=0, zorder=0)
     names = [f"{line.claim}\n{_compared(line)}" for line in lines.itertuples()]
     colors = [style.VALIDATION if split == "val" else style.TEST for split in lines["split"]]
     axes.plot(lines["paper"], [at + 0.2 for at in range(len(lines))], linestyle="none", zorder=3, **style.PAPER_MARKER)

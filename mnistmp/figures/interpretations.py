@@ -24,11 +24,13 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     """
     margins = [row for row in paper.TABLE2 if row.method == "rcl" and row.id == row.training]
     whole = table[(table["epochs"] == 10) & (table["n"] > 0) & table["row"].isin([row.id for row in margins])]
-    alt = "Test accuracy against validation error for all interpretations of the loss, beside the paper's six margins."
+    alt = (
+        "Test accuracy against validation accuracy for all interpretations of the loss, beside the paper's six margins."
+    )
     figure, axes = style.new(3.8, alt)
     figure.indexed = True  # a cloud of points
     others = whole[~whole["candidate"].isin(highlighted)]
-    axes.plot(100 - others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
+    axes.plot(others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
     colors = (style.VALIDATION, style.TEST, style.OURS)
     for (candidate, words), color in zip(highlighted.items(), colors, strict=False):
         own = whole[whole["candidate"] == candidate].set_index("row")
@@ -38,20 +40,13 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
                 f"{candidate!r} has no run of ten epochs; choose from {', '.join(whole['candidate'].unique())}."
             )
         bars = {"xerr": own["val_std"].fillna(0), "yerr": own["test_std"].fillna(0), "elinewidth": 0.7}
-        axes.errorbar(100 - own["val_mean"], own["test_mean"], color=color, label=words, **bars, **style.OURS_MARKER)
+        axes.errorbar(own["val_mean"], own["test_mean"], color=color, label=words, **bars, **style.OURS_MARKER)
     val, val_std, test, test_std = zip(*(row.paper for row in margins), strict=True)
-    error = [100 - mean for mean in val]
-    axes.errorbar(
-        error, test, yerr=test_std, xerr=val_std, elinewidth=0.7, label="paper (10 runs)", **style.PAPER_MARKER
-    )
+    axes.errorbar(val, test, yerr=test_std, xerr=val_std, elinewidth=0.7, label="paper (10 runs)", **style.PAPER_MARKER)
     halo = [withStroke(linewidth=2.5, foreground="white")]
-    for x, y, row in zip(error, test, margins, strict=True):  # on the side where the paper's curve is not
-        aside, side = ((-7, 0), "right") if x > 0.25 else ((6, 0), "left")
-        look = {"textcoords": "offset points", "va": "center", "ha": side, "path_effects": halo, "zorder": 5}
-        axes.annotate(row.label.removeprefix("RCL, "), (x, y), aside, **look)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
-    axes.set(xlabel="Validation error (%), falling to the right", ylabel="Test accuracy (%)")
-    axes.set(xlim=(10, 0.001), ylim=(0, 100))  # a digit of 10,000 in one of ten runs
+    for x, y, row in zip(val, test, margins, strict=True):
+        look = {"textcoords": "offset points", "va": "center", "ha": "right", "path_effects": halo, "zorder": 5}
+        axes.annotate(row.label.removeprefix("RCL, "), (x, y), (-5, 6), **look)
+    axes.set(xlabel="Validation accuracy (%)", ylabel="Test accuracy (%)", xlim=(95.5, 100.1), ylim=(0, 100))
     figure.legend(loc="outside upper center", ncols=2)
     return figure

@@ -145,10 +145,7 @@ def note_on(preset: str) -> str:
 def _fix_layout(figure: _Figure) -> None:
     # The solver of the layout differs in the last bit from one time to the next, which a PDF's decimals may show.
     if engine := figure.get_layout_engine():
-        dpi = figure.dpi
-        figure.set_dpi(SAVE_DPI["png"])  # hinted letters are wider there
         engine.execute(figure)
-        figure.set_dpi(dpi)
         figure.set_layout_engine("none")
         for axes in figure.axes:
             axes.set_position(np.round(axes.get_position(original=True).bounds, 6))

@@ -19,13 +19,14 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
             not have shows ours alone.
     """
     y = pd.Series(range(len(table)), index=table.index)
+    group = (~table["id"].str.contains("+", regex=False)).cumsum()  # a row and its lines →, which share a stripe
     alt = "Test and validation accuracy of every row of Table 2, mean and standard deviation, ours beside the paper's."
     figure, panels = style.new(
         0.25 * len(table) + 0.75, alt, width=style.NARROW, columns=2, sharey=True, width_ratios=(2, 1)
     )
     figure.indexed = True  # a few colours on white
     for axes, split, color in zip(panels, ("test", "val"), (style.TEST, style.VALIDATION)):
-        for at in y[::2]:
+        for at in y[group % 2 == 1]:
             axes.axhspan(at - 0.5, at + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
         if f"paper_{split}_mean" in table:
             mean, std = (table[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
