@@ -37,9 +37,6 @@ RESOLUTION = 0.1
 # "99.8" wherever the validation digits are solved is what 9,984 of 10,000 would give: 78 full batches
 # of 128, with the last 16 digits dropped and still counted.
 DROPPED_BATCH = 0.9984
-# By how much a score must be lower to be clearly better: were deviations normal, it would
-# make the paper's numbers exp(10 / 2), about 150 times as likely.
-CLEARLY = 10.0
 
 KEY = ["size", "range", "scaling"]
 SCORES = ["score", "score_dropped", "least", "least_dropped"]
@@ -118,8 +115,8 @@ def scores(measured: pd.DataFrame) -> pd.DataFrame:
         deviations of the five targets, without and with the factor 0.9984: about 5 for the
         authors' own interpretation, infinite where a run diverged, NaN where one is missing; `least` and
         `least_dropped`, the sums of what is there, which more runs can only raise; `best`, the
-        lower of the two scores, by which it is ordered; `better`, whether both scores are CLEARLY lower than the
-        default's; `open`, whether an incomplete one may still become so: all of them while the default is incomplete.
+        lower of the two scores, by which it is ordered; `open`, whether an incomplete one may still get a lower one
+        than the default.
     """
     squares = measured.assign(score=measured["deviation"] ** 2, score_dropped=measured["deviation_dropped"] ** 2)
     columns = squares.groupby(KEY, sort=False)[["score", "score_dropped"]]
@@ -127,9 +124,8 @@ def scores(measured: pd.DataFrame) -> pd.DataFrame:
     summed = least.where(there).reset_index()
     summed[["least", "least_dropped"]] = least.to_numpy()
     summed["best"] = summed[["score", "score_dropped"]].min(axis=1)
-    limits = summed[["score", "score_dropped"]].loc[in_order(summed).index(DEFAULT)].to_numpy() - CLEARLY
-    summed["better"] = (least.where(there).to_numpy() < limits).all(axis=1)
-    summed["open"] = summed["best"].isna() & ~(least.to_numpy() >= limits).any(axis=1)  # nothing reaches a NaN
+    default = summed["best"].loc[in_order(summed).index(DEFAULT)]
+    summed["open"] = summed["best"].isna() & (least.min(axis=1).to_numpy() < default)
     return summed.sort_values("best", kind="stable", ignore_index=True)
 
 
@@ -246,13 +242,11 @@ def _verdict(scored: pd.DataFrame) -> str:
     else:
         place = "fits best" if order[0] == DEFAULT else f"is in place {order.index(DEFAULT) + 1}"
         text = f"The default ({DEFAULT}) {place} of {complete.count(True)} by the lower of its scores"
-    better, open_ = in_order(scored[scored["better"]]), in_order(scored[scored["open"]])
-    clear = f"by more than {CLEARLY:g} in both scores"
-    text += f". Clearly better, {clear}: {'; '.join(map(str, better))}." if better else (
-        f"; none is clearly better, which would be {clear}.")  # fmt: skip
-    if not all(complete):
-        settled = complete.count(False) - len(open_)
-        text += f" {complete.count(False)} of {len(order)} interpretations are incomplete; "
-        text += f"{settled} of them cannot become clearly better any more, by what is recorded of them alone"
-        text += f", and {len(open_)} may: {'; '.join(map(str, open_))}." if open_ else "."
+    text += "."
+    if missing := complete.count(False):
+        may = in_order(scored[scored["open"]])
+        text += f" {missing} of {len(order)} are incomplete, and "
+        text += (
+            f"{len(may)} of these may still fit better: {'; '.join(map(str, may))}." if may else "none can fit better."
+        )
     return text
