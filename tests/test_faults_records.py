@@ -129,8 +129,6 @@ def test_a_duplicate_counts_nowhere(here, ledger, fault_table, capsys, copy):
     ledger.spoiled.add(double)
     message = refused(capsys)
     assert copy in message and ("delete the copy" in message or "move it away" in message)
-    with pytest.warns(UserWarning):
-        assert len(records.load(PRESET, strict=False)) == 1
     double.unlink()
     assert cli.main([*SWEEP]) == 0 and ledger.look() == 4
     fault_table.add("a record duplicated under another name", message, ledger)

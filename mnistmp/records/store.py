@@ -116,13 +116,11 @@ def find(spec: RunSpec, preset: str) -> RunRecord | None:
 # ---- many records ----
 
 
-def load(preset: str, *, strict: bool = True) -> pd.DataFrame:
+def load(preset: str) -> pd.DataFrame:
     """All records of a preset, one line per run, sorted by row and seed.
 
     Args:
         preset: a folder of `results/`; one without records gives an empty table.
-        strict: raise if any file cannot be used; else warn, leave those out and list the
-            sentences in `.attrs["problems"]`.
 
     Returns:
         DataFrame with `COLUMNS`: val_correct and test_correct are lists with one count per epoch,
@@ -130,11 +128,11 @@ def load(preset: str, *, strict: bool = True) -> pd.DataFrame:
         wall time; device, threads, path and code_version as the environment of the run names them.
 
     Raises:
-        RecordError: with `strict`, all problems, one per line.
+        RecordError: files that cannot be used, one problem per line.
     """
-    found, problems = _all(preset)
-    lines = [{**_line(record), "file": path.relative_to(paths.results()).as_posix()} for path, record in found.items()]
-    return _finished(pd.DataFrame(lines, columns=list(COLUMNS)), problems, strict)
+    found = _usable(preset).items()
+    lines = [{**_line(record), "file": path.relative_to(paths.results()).as_posix()} for path, record in found]
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def history(preset: str) -> pd.DataFrame:
@@ -144,15 +142,14 @@ def history(preset: str) -> pd.DataFrame:
         DataFrame with row, seed, status, epoch (from 1), val_accuracy and test_accuracy in percent,
         train_loss, and a column `term:<name>` per loss term, NaN where a method has none of it.
     """
-    found, problems = _all(preset)
     lines = []
-    for record in found.values():
+    for record in _usable(preset).values():
         for epoch in record.history:
             val, test = 100 * epoch["val_correct"] / record.val_total, 100 * epoch["test_correct"] / record.test_total
             numbers = record.spec.row, record.spec.seed, record.status, epoch["epoch"], val, test, epoch["train_loss"]
             terms = {f"term:{name}": value for name, value in epoch["terms"].items()}
             lines.append({**dict(zip(HISTORY_COLUMNS, numbers)), **terms})
-    return _finished(pd.DataFrame(lines) if lines else pd.DataFrame(columns=list(HISTORY_COLUMNS)), problems, True)
+    return pd.DataFrame(lines) if lines else pd.DataFrame(columns=list(HISTORY_COLUMNS))
 
 
 def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -203,19 +200,15 @@ def _line(record: RunRecord) -> dict:
     }
 
 
-def _finished(table: pd.DataFrame, problems: dict[Path, str], strict: bool) -> pd.DataFrame:
-    sentences = list(problems.values())
-    if sentences:
-        rest = len(sentences) - SHOWN
-        message = "\n".join(sentences[:SHOWN] + ([f"... and {rest} more like these."] if rest > 0 else []))
-        if strict:
-            raise RecordError(message)
-        warnings.warn(message, stacklevel=3)
-    table.attrs["problems"] = sentences
-    return table
-
-
 # ---- files ----
+
+
+def _usable(preset: str) -> dict[Path, RunRecord]:
+    found, problems = _all(preset)
+    if problems:
+        sentences, rest = list(problems.values())[:SHOWN], len(problems) - SHOWN
+        raise RecordError("\n".join(sentences + ([f"... and {rest} more like these."] if rest > 0 else [])))
+    return found
 
 
 def _all(preset: str) -> tuple[dict[Path, RunRecord], dict[Path, str]]:

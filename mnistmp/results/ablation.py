@@ -64,7 +64,7 @@ def table(preset: str, found: pd.DataFrame | None = None) -> pd.DataFrame:
         seeds, `paper_difference` the same minus the paper's, each with Welch's 95 % interval, and `verdict` what
         follows from the latter (`Difference.verdict`); digits that are not MNIST are not compared with the paper.
     """
-    found = records.load(preset, strict=False) if found is None else found
+    found = records.load(preset) if found is None else found
     runs = dict(list(found.groupby("row")))
     comparable = (found["dataset"] == "mnist").all()
     lines = []
