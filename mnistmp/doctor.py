@@ -23,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mnistmp import paths
+from mnistmp.errors import first_line
 
 PATIENCE = 180  # seconds that a process may take for importing torch, compiling and starting a kernel on a busy machine
 ROOM = {"error": 50e6, "warning": 500e6}  # bytes; a preset's records, notebooks and figures take tens of MB
@@ -168,8 +169,9 @@ def _writable(folder: Path, variable: str) -> Found:
 def memory() -> Found:
     """Whether there is enough for as many runs at a time as there are processors."""
     import psutil
+    from joblib import cpu_count
 
-    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = cpu_count()
     free = psutil.virtual_memory().available
     text = f"{free / 1e9:.1f} GB free for {jobs} runs at a time, which take up to {MEMORY / 1e9:.1f} GB each"
     if free < MEMORY * jobs:
@@ -190,7 +192,7 @@ def kernel() -> Found:
                 output_hook=lambda message: said.append(message["content"].get("text", "")),
             )
     except Exception as error:  # there is none, or one of a Python that is gone
-        return "error", f"does not start ({_first_line(error)})", remedy
+        return "error", f"does not start ({first_line(error)})", remedy
     prefix = "".join(said).strip()
     if Path(prefix).resolve() != Path(sys.prefix).resolve():
         return "error", f"runs in {prefix}, and mnistmp in {sys.prefix}", remedy
@@ -243,7 +245,7 @@ def gpu() -> Found:
         try:
             float(torch.ones(8, 8, device="cuda").sum())
         except RuntimeError as error:
-            return "error", _first_line(error), "hide it with CUDA_VISIBLE_DEVICES= (empty), or repair its driver"
+            return "error", first_line(error), "hide it with CUDA_VISIBLE_DEVICES= (empty), or repair its driver"
         return "ok", f"{torch.cuda.get_device_name(0)}, the first of {torch.cuda.device_count()}, takes the runs", ""
     if os.path.exists("/proc/driver/nvidia/version"):
         reason = "torch cannot use it" if torch.version.cuda else "this torch was built without CUDA"
@@ -275,10 +277,6 @@ def mnist() -> Found:
     return "ok", f"{len(digits.train_labels) + len(digits.test_labels):,} digits, verified, in {data.data_root()}", ""
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
 CHECKS: dict[str, Callable[[], Found]] = {
     "Python": python, "packages": packages, "notebooks": notebooks,
     "results": lambda: _writable(paths.results(), "MNISTMP_RESULTS"),
@@ -292,6 +290,6 @@ if __name__ == "__main__":
         try:
             level, text, remedy = CHECKS[name]()
         except Exception as error:
-            text = f"{type(error).__name__}: {_first_line(error)}"
+            text = f"{type(error).__name__}: {first_line(error)}"
             level, remedy = "error", "" if isinstance(error, ValueError) else SETUP  # ours say what to do
         print(MARK + json.dumps({"name": name, "level": level, "text": text, "remedy": remedy}), flush=True)

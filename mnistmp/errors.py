@@ -44,6 +44,11 @@ def check_callable(name: str, value: object) -> None:
     require(value is None or callable(value), name, value, "give a function of an image or a label, or None")
 
 
+def first_line(error: object) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
 def sentence(error: ValidationError) -> str:
     """The first of pydantic's errors in one sentence: which field, what it is, what it should be."""
     first = error.errors(include_url=False)[0]

@@ -23,7 +23,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from mnistmp import paper, paths, records
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, first_line
 from mnistmp.files import write_atomically
 from mnistmp.results import claims, table2
 from mnistmp.results.findings import findings
@@ -113,9 +113,6 @@ def mathml(formula: str, display: str) -> str:
     Args:
         formula: without its dollar signs.
         display: "inline" or "block".
-
-    Raises:
-        ValueError: it cannot be read.
     """
     known = formula.strip()
     for pattern, replacement in UNKNOWN.items():
@@ -195,8 +192,7 @@ def _executed(folder: Path) -> dict[str, Any]:
         try:
             notebook = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
         except Exception as error:  # torn JSON, a schema of the future ...
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(f"{path} is no notebook ({reason}); execute it again.") from None
+            raise InputError(f"{path} is no notebook ({first_line(error)}); execute it again.") from None
         if all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"):
             found[path.stem] = notebook
     if not found:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, first_line
 from mnistmp.files import write_atomically
 from mnistmp.records import provenance
 from mnistmp.sweep import process
@@ -66,7 +66,7 @@ def connected(executor: str = "local", scheduler: str | None = None) -> Iterator
     options = {**where, "timeout": CONNECT, "name": "mnistmp", "set_as_default": False}
     client = _within(CONNECT, lambda: distributed.Client(**options))
     if not isinstance(client, distributed.Client):
-        reason = (str(client).strip() or type(client).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(client).rstrip(".")
         raise InputError(
             f"No dask scheduler answers at {scheduler} ({reason}); start one (dask scheduler) or correct --scheduler."
         )

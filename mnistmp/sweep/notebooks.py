@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistmp import paths
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, first_line
 from mnistmp.files import write_atomically
 
 if TYPE_CHECKING:
@@ -24,11 +24,7 @@ _RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){0,3}(-[0-9a-f]{12})?")  # as
 
 
 def find(folder: Path, names: Sequence[str] = ()) -> list[Path]:
-    """The numbered notebooks of a folder; with names (08, 08_rcl_margin_sweep or a file name) only those.
-
-    Raises:
-        InputError: no such notebook, or none at all.
-    """
+    """The numbered notebooks of a folder; with names (08, 08_rcl_margin_sweep or a file name) only those."""
     there = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not there:
         raise InputError(f"{folder} holds no numbered notebooks; run mnistmp from a checkout of the project.")
@@ -92,7 +88,7 @@ def publish(executed: Path, target: Path, *, strict: bool) -> None:
     except InputError as error:
         raise InputError(f"{target.name}: {error}") from None
     except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise InputError(f"{target} cannot be made: {str(error).splitlines()[0]}.") from None
+        raise InputError(f"{target} cannot be made: {first_line(error)}.") from None
 
 
 def out_of_date(units: Sequence[Unit], preset: str) -> list[Unit]:
@@ -114,11 +110,7 @@ def fingerprints(units: Sequence[Unit], preset: str) -> dict[str, str]:
 
 
 def remember(marks: Mapping[str, str], preset: str) -> None:
-    """Note what notebooks were made from: their `fingerprints`, taken before, as records may be added meanwhile.
-
-    Raises:
-        OSError: it cannot be written; they will be executed again.
-    """
+    """Note what notebooks were made from: their `fingerprints`, taken before, as records may be added meanwhile."""
     made = _made_from(preset)["notebooks"]
     content = {"notebooks": dict(sorted({**made, **marks}.items())), "figures": _figures(preset)}
     write_atomically(_memory(preset), json.dumps(content, indent=1) + "\n")
@@ -151,5 +143,4 @@ def _hash(files: Iterable[Path]) -> str:
 def _refuse(output: NotebookNode, cell: str) -> None:
     if output.output_type == "error" or output.get("name") == "stderr":
         text, what = (output.evalue, "fails") if output.output_type == "error" else (output.text, "writes to stderr")
-        first = (text.strip().splitlines() or [""])[0][:200]
-        raise InputError(f"cell {cell} {what} ({first}); repair its cause.")
+        raise InputError(f"cell {cell} {what} ({first_line(text or 'no message')}); repair its cause.")

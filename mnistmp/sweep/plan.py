@@ -20,11 +20,7 @@ OVERHEAD = 5.0  # seconds that a unit takes beside training
 
 
 def shard(specs: Sequence[RunSpec], part: str) -> list[RunSpec]:
-    """Every N-th run for a part "I/N", I from 0: of all runs, so that parts stay the same whatever is recorded.
-
-    Raises:
-        InputError: a part that cannot be.
-    """
+    """Every N-th run for a part "I/N", I from 0: of all runs, so that parts stay the same whatever is recorded."""
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", part)
     if not match or not int(match[1]) < int(match[2]):
         raise InputError(f"shard {part!r} cannot be; write I/N with I from 0 to N - 1, for example 0/4 to 3/4.")
@@ -71,9 +67,6 @@ def train_units(specs: Sequence[RunSpec], preset: str, jobs: int = 1, folder: Pa
     Args:
         jobs: units at a time.
         folder: of the notebooks; None to train without.
-
-    Raises:
-        InputError: a notebook that should train is not there.
     """
     size = max(1, min(_most_per_unit(specs), len(specs) // (2 * jobs)))  # so many that none waits long for the last
     by_notebook: dict[str, list[RunSpec]] = {}

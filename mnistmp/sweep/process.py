@@ -152,12 +152,8 @@ def _reason(folder: Path, code: int) -> str:
 
 
 def environment(precision: str | None = None) -> dict[str, str]:
-    """Variables for the process of a unit: places as they are here, one thread each, this very package.
-
-    Raises:
-        InputError: MNISTMP_CELL_TIMEOUT is no number.
-    """
-    cell_timeout()
+    """Variables for the process of a unit: places as they are here, one thread each, this very package."""
+    cell_timeout()  # or it says what is wrong with it
     package = str(Path(__file__).resolve().parents[2])
     return {
         **{name: value for name, value in os.environ.items() if name.startswith("MNISTMP_")},  # for another machine

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from mnistmp import data, engine, evidence, methods, paper, paths, records
 from mnistmp.engine import pick_device
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, first_line
 from mnistmp.records import provenance
 from mnistmp.selection import select
 from mnistmp.spec import RunSpec
@@ -112,7 +112,7 @@ class Sweep:
             print(f"{len(self.specs) - left} of {len(self.specs)} runs are recorded in {where}.")
         except InputError as error:  # a record that was spoiled meanwhile must not hide what else there is to say
             left = len(self.specs)
-            print(f"How many runs are recorded in {where} cannot be said: {str(error).splitlines()[0]}")
+            print(f"How many runs are recorded in {where} cannot be said: {first_line(error)}")
         if failed:
             print(f"{len(failed)} of {len(outcomes)} units failed; the same command tries them again:")
             for outcome in failed:
@@ -122,12 +122,7 @@ class Sweep:
 
 
 def show(
-    preset: str,
-    rows: str = "all",
-    jobs: int | None = None,
-    *,
-    again: bool = False,
-    executor: Executor | None = None,
+    preset: str, rows: str = "all", jobs: int | None = None, *, again: bool = False, executor: Executor | None = None
 ) -> list[Outcome]:
     """Execute, with what is recorded, the notebooks that are out of date, or all of them again."""
     units = plan.show_units(paths.notebooks(), preset, rows)

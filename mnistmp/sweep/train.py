@@ -32,10 +32,6 @@ def train_missing(
 def train_planned(
     preset: str, rows: str = "all", seeds: str | None = None, notebook: str | None = None, *, progress=print
 ) -> list[RunRecord]:
-    """The runs that a notebook is asked for: `train_missing` of `paper.plan`, at the preset's precision.
-
-    Args:
-        preset, rows, seeds, notebook: as for `paper.plan`; seeds "recorded" trains nothing.
-    """
+    """The runs that a notebook is asked for: `train_missing` of `paper.plan`, at the preset's precision."""
     specs = paper.plan(preset, rows, seeds, paper.precision(preset), notebook)
     return train_missing(specs, preset, progress=progress)

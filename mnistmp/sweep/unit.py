@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistmp.errors import InputError, require
+from mnistmp.errors import InputError, first_line, require
 from mnistmp.sweep import notebooks
 
 if TYPE_CHECKING:  # importing it takes torch, which a process that only waits for its kernel does without
@@ -73,11 +73,7 @@ class Unit:
 
 
 def cell_timeout() -> int | None:
-    """Seconds that a cell may take, from MNISTMP_CELL_TIMEOUT; None, as a run takes what it takes.
-
-    Raises:
-        InputError: it is set to something else than a number of seconds.
-    """
+    """Seconds that a cell may take, from MNISTMP_CELL_TIMEOUT; None, as a run takes what it takes."""
     text = os.environ.get("MNISTMP_CELL_TIMEOUT", "").strip()
     if not text:
         return None
@@ -166,7 +162,7 @@ def _train(unit: dict[str, Any]) -> None:
             train_missing([spec], unit["preset"])
         except Exception as error:  # the next run may still work
             traceback.print_exc()
-            failures.append(f"{spec.row} seed {spec.seed}: {type(error).__name__}: {_first_line(error)}")
+            failures.append(f"{spec.row} seed {spec.seed}: {type(error).__name__}: {first_line(error)}")
     if failures:
         raise InputError(failures[0])
 
@@ -179,10 +175,10 @@ def _judge(error: Exception, executed: Path) -> tuple[int, str]:
     from papermill import PapermillExecutionError
 
     if isinstance(error, PapermillExecutionError):
-        return FAILED, f"In [{error.exec_count}]: {error.ename}: {_first_line(error.evalue)}"
+        return FAILED, f"In [{error.exec_count}]: {error.ename}: {first_line(error.evalue or 'no message')}"
     if isinstance(error, CellTimeoutError):  # which papermill, too, writes down as a cell that completed
         return FAILED, f"a cell took longer than the {cell_timeout()} seconds of MNISTMP_CELL_TIMEOUT"
-    reason = f"{type(error).__name__}: {_first_line(error)}"
+    reason = f"{type(error).__name__}: {first_line(error)}"
     if isinstance(error, DeadKernelError):
         reason = "the kernel died (killed, or out of memory)"
     elif "Kernel died before" in reason:  # as jupyter_client says it
@@ -197,11 +193,6 @@ def _began(executed: Path) -> bool:
         return any(cell["metadata"]["papermill"]["start_time"] for cell in cells)
     except (OSError, ValueError, KeyError):  # torn: papermill writes in place
         return True
-
-
-def _first_line(error: object) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else "no message"
 
 
 if __name__ == "__main__":
