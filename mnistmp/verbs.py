@@ -9,11 +9,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from mnistmp import paths
+from mnistmp.errors import InputError, first_line
 
+if TYPE_CHECKING:
     from mnistmp.spec import RunSpec
     from mnistmp.sweep.process import Outcome
     from mnistmp.sweep.run import Sweep
@@ -39,8 +41,6 @@ def verb(help: str, *options: str, makes: bool = False) -> Callable[[Function], 
 
 @verb("train what is missing by notebooks, then make figures and tables", *WORK, makes=True)
 def reproduce(args: argparse.Namespace) -> int:
-    from mnistmp import paths
-    from mnistmp.errors import InputError
     from mnistmp.sweep import cluster, notebooks, run
 
     folder = paths.notebooks()
@@ -58,17 +58,17 @@ def reproduce(args: argparse.Namespace) -> int:
             print(f"This was a part; {rest} of {args.preset}.")
             return code
         problems = []
-        for what, step in (
-            (
-                "The notebooks could not be executed",
-                lambda: outcomes.extend(run.show(args.preset, args.rows, args.jobs, executor=executor)),
+        steps = {
+            "The notebooks could not be executed": lambda: outcomes.extend(
+                run.show(args.preset, args.rows, args.jobs, executor=executor)
             ),
-            ("The table could not be written", lambda: _table(args.preset)),
-        ):
+            "The table could not be written": lambda: _table(args.preset),
+        }
+        for what, step in steps.items():
             try:
                 step()
             except (OSError, InputError) as error:  # after hours of work: say it, go on, and say where the rest is
-                problems.append(f"{what}: {str(error).splitlines()[0]}")
+                problems.append(f"{what}: {first_line(error)}")
         print(f"Figures:    {paths.shown(paths.figures(args.preset))}")
         print(f"Notebooks:  {paths.shown(paths.results(args.preset) / 'notebooks')}")
         code = sweep.close(outcomes)
@@ -103,8 +103,7 @@ def status(args: argparse.Namespace) -> int:
 
 @verb("print Table 2 from the records and write it", "--preset", "--results", "--methods", "--readme", makes=True)
 def table(args: argparse.Namespace) -> int:
-    from mnistmp import paper, paths
-    from mnistmp.errors import InputError
+    from mnistmp import paper
     from mnistmp.results import markdown
 
     if args.readme and args.preset != "paper":
@@ -118,7 +117,7 @@ def table(args: argparse.Namespace) -> int:
 
 @verb("execute the notebooks again to draw the figures", "--preset", "--results", "--rows", "--jobs", makes=True)
 def figures(args: argparse.Namespace) -> int:
-    from mnistmp import paper, paths
+    from mnistmp import paper
     from mnistmp.sweep import run
 
     outcomes = run.show(paper.preset(args.preset).name, args.rows, args.jobs, again=True)
@@ -128,7 +127,6 @@ def figures(args: argparse.Namespace) -> int:
 
 @verb("execute the committed notebooks in place and clean them", "names", "--jobs", makes=True)
 def notebooks(args: argparse.Namespace) -> int:
-    from mnistmp import paths
     from mnistmp.sweep import plan, run
 
     return _failed(run.run_units(plan.own_units(paths.notebooks(), args.names), args.jobs or run.default_jobs()))
@@ -136,9 +134,7 @@ def notebooks(args: argparse.Namespace) -> int:
 
 @verb("make a website of the executed notebooks, to open from disk", "--preset", "--results", "--out")
 def report(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from mnistmp import paths, site
+    from mnistmp import site
 
     folder = Path(args.out).expanduser().absolute() if args.out else (paths.checkout() or Path.cwd()) / "site"
     written = site.build(args.preset, folder)
@@ -229,9 +225,8 @@ def search(args: argparse.Namespace) -> int:
     makes=True,
 )
 def audit(args: argparse.Namespace) -> int:
-    from mnistmp import paper, paths
+    from mnistmp import paper
     from mnistmp.data import variants
-    from mnistmp.errors import InputError
     from mnistmp.results import audit, irm, markdown
 
     dataset, measured = paper.preset(args.preset).dataset, None
@@ -248,16 +243,14 @@ def audit(args: argparse.Namespace) -> int:
         names = [variants.find(args.variant).name] if args.variant else tuple(variants.VARIANTS)
         measured = audit.audit(names, dataset)
         text = audit.to_markdown(measured, dataset)
-    print(_aligned(text))
-    if not args.variant:
-        files = markdown.write(paths.results(folder), audit.texts(args.preset, measured))
-        print(f"Tables:     {', '.join(map(paths.shown, files))}")
+    texts = {} if args.variant else audit.texts(args.preset, measured)
+    _show(text, markdown.write(paths.results(folder), texts))
     return 0
 
 
 @verb("write a coloured MNIST as files for others", "--variant", "--to", "--format", "--preset")
 def export(args: argparse.Namespace) -> int:
-    from mnistmp import paper, paths
+    from mnistmp import paper
     from mnistmp.data.export import export
 
     dataset = paper.preset(args.preset).dataset
@@ -268,7 +261,6 @@ def export(args: argparse.Namespace) -> int:
 
 @verb("pack records, figures, website and data set into one archive", "--preset", "--results", "--to")
 def release(args: argparse.Namespace) -> int:
-    from mnistmp import paths
     from mnistmp.release import release
 
     written = release(args.preset, args.to)
@@ -295,10 +287,7 @@ def data(args: argparse.Namespace) -> int:
 
 @verb("write a commented starting file for a method of your own", "name")
 def new_method(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from mnistmp import methods, own, paper
-    from mnistmp.errors import InputError
 
     if args.name in methods.METHODS or args.name in {row.id for row in paper.all_rows()}:
         raise InputError(f"There is a method or row {args.name!r} already; choose another name.")
@@ -334,12 +323,8 @@ def _table(preset: str) -> dict[str, str]:
     Returns:
         What the README and docs/ show of them, as Markdown: "table2", "claims", "interpretations" and, where
         all rows of the paper preset are recorded, "findings" and "artifact".
-
-    Raises:
-        InputError: the preset has no record.
     """
-    from mnistmp import paper, paths, records
-    from mnistmp.errors import InputError
+    from mnistmp import paper, records
     from mnistmp.results import ablation, artifact, claims, findings, table2
 
     found = records.load(preset)
@@ -350,14 +335,10 @@ def _table(preset: str) -> dict[str, str]:
     lines, comparisons = table2.side_by_side(preset, found=found), claims.side_by_side(preset, found)
     interpretations = ablation.table(preset, found)
     text = table2.to_markdown(lines, preset)
-    print("\n" + _aligned(text))
-    for what, files in (
-        ("Table:", table2.write(lines, preset).values()),
-        ("Claims:", claims.write(*comparisons, preset)),
-        ("Variants:", ablation.write(interpretations, preset) if len(interpretations) else ()),
-    ):
-        if files:
-            print(f"{what:11} {', '.join(map(paths.shown, files))}")
+    _show(text, table2.write(lines, preset))
+    print(f"Claims:     {', '.join(map(paths.shown, claims.write(*comparisons, preset)))}")
+    if len(interpretations):
+        print(f"Variants:   {', '.join(map(paths.shown, ablation.write(interpretations, preset)))}")
     recorded = set(found["row"])
     if own := [row.id for row in paper.all_rows() if not row.notebook and row.id in recorded]:
         from mnistmp import figures
@@ -373,8 +354,10 @@ def _table(preset: str) -> dict[str, str]:
     return pages
 
 
-def _show(text: str, files: list[Path]) -> None:
-    print(f"\n{text}\nTable:      {', '.join(map(str, files))}")
+def _show(text: str, files: Sequence[Path]) -> None:
+    print(f"\n{_aligned(text)}")
+    if files:
+        print(f"Table:      {', '.join(map(paths.shown, files))}")
 
 
 def _failed(outcomes: Sequence[Outcome]) -> int:

@@ -43,7 +43,7 @@ def test_written_tables_are_the_records(monkeypatch, tmp_path):
         assert (ROOT / "results/variants" / name).read_text() == text, "run: mnistmp audit --preset paper"
     grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
-    written = [*table2.write(tables[0], "paper").values(), *claims.write(*tables[1], "paper")]
+    written = [*table2.write(tables[0], "paper"), *claims.write(*tables[1], "paper")]
     written += [*ablation.write(tables[2], "paper"), *calibration.write(tables[3])]
     written += [path for grid in grids for path in weights.write(grid, "paper")]
     assert len(written) == 13

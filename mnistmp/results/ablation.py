@@ -138,11 +138,7 @@ def conclusions(lines: pd.DataFrame) -> str:
 
 
 def write(lines: pd.DataFrame, preset: str) -> list[Path]:
-    """Write `results/<preset>/interpretations.md` and `.csv`; the same records give the same bytes.
-
-    Raises:
-        InputError: they cannot be written.
-    """
+    """Write `results/<preset>/interpretations.md` and `.csv`; the same records give the same bytes."""
     texts = {"interpretations.md": to_markdown(lines, preset), "interpretations.csv": markdown.csv(lines, {})}
     return markdown.write(paths.results(preset), texts)
 

@@ -11,12 +11,8 @@ CORES = 2
 
 
 def artifact(found: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """A table of the paper's statements: the rows to train, how long that took, and what came out.
-
-    Args:
-        found: as of `records.load`; it has all rows of Table 2.
-        comparisons: of `claims.compare`.
-    """
+    """A table of the paper's statements: the rows to train, all of which are recorded, how long that took, and what
+    came out by `claims.compare`."""
     seconds = found.groupby("row")["seconds"].median() * found.groupby("row")["seed"].nunique()
     devices = " or ".join(sorted(set(found["device"])))
     everything, rows = {row.training for row in paper.TABLE2}, []

@@ -178,11 +178,7 @@ def to_markdown(measured: pd.DataFrame) -> str:
 
 
 def write(measured: pd.DataFrame) -> list[Path]:
-    """Write `results/calibration/table.md` and `.csv`; the same records give the same bytes.
-
-    Raises:
-        InputError: they cannot be written.
-    """
+    """Write `results/calibration/table.md` and `.csv`; the same records give the same bytes."""
     units = {"percent": ["val_mean", "val_std", "test_mean", "test_std", "paper_val"],
              "percentage_points": ["tolerance"]}  # fmt: skip
     texts = {"table.md": to_markdown(measured), "table.csv": markdown.csv(measured, units)}

@@ -14,7 +14,7 @@ from scipy.special import stdtr, stdtrit
 from mnistmp import paper, paths
 from mnistmp.results import accuracy, markdown
 from mnistmp.results.accuracy import Difference
-from mnistmp.results.table2 import runs_of, with_closest
+from mnistmp.results.table2 import by_closest, runs_of
 
 LEVEL = 0.05  # of all comparisons together
 MARGINALLY = accuracy.MARGIN["test"]
@@ -107,12 +107,8 @@ def compare(records: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataF
 
 
 def side_by_side(preset: str, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`compare` for the rows as written, and with the lines → of Table 2 in place of their rows.
-
-    Args:
-        found: what `records.load` gave for the preset.
-    """
-    return compare(found), compare(with_closest(preset, found, replace=True))
+    """`compare` for the rows as written, and with the lines → of Table 2 in place of their rows."""
+    return compare(found), compare(by_closest(preset, found))
 
 
 def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -137,13 +133,7 @@ def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
-    """The claims with their verdicts, and the comparison that each rests on.
-
-    Args:
-        comparisons, nearest: of `side_by_side`.
-    """
-    numbers = sorted(set(comparisons["n"]))
-    seeds = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
+    """The claims with their verdicts, of `side_by_side`, and the comparison that each rests on."""
     labels = {row.id: row.label for row in paper.TABLE2}
     rows, others = [], verdicts(nearest).set_index("claim")["verdict"]
     for line in verdicts(comparisons).itertuples():
@@ -157,10 +147,10 @@ def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
     head = ("the paper says", "verdict", "compared", "difference, paper", "difference, ours [95 % CI]", "p",
             "with lines →")  # fmt: skip
     return "\n".join([
-        f"Differences in percentage points over n = {seeds} shared seeds, with the 95 % interval of a paired t test; "
-        f"p after Holm's correction for all {len(comparisons)} comparisons. A claim holds or is contradicted where p "
-        f"is below {LEVEL:g}; else it is weaker than in the paper where the interval ends below the paper's "
-        f"difference, and undecided where it does not. Of several comparisons the worst is shown. "
+        f"Differences in percentage points over n = {markdown.span(comparisons['n'])} shared seeds, with the 95 % "
+        f"interval of a paired t test; p after Holm's correction for all {len(comparisons)} comparisons. A claim holds "
+        f"or is contradicted where p is below {LEVEL:g}; else it is weaker than in the paper where the interval ends "
+        "below the paper's difference, and undecided where it does not. Of several comparisons the worst is shown. "
         f'"Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart. The last column is the verdict '
         "with the lines → of Table 2 in place of their rows, which were chosen after seeing the paper's numbers.",
         "",
@@ -170,11 +160,7 @@ def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
 
 
 def write(comparisons: pd.DataFrame, nearest: pd.DataFrame, preset: str) -> list[Path]:
-    """Write `results/<preset>/claims.md` and `.csv`; the same records give the same bytes.
-
-    Raises:
-        InputError: they cannot be written.
-    """
+    """Write `results/<preset>/claims.md` and `.csv`; the same records give the same bytes."""
     both = pd.concat([comparisons.assign(rows="as written"), nearest.assign(rows="with lines →")])
     csv = markdown.csv(both, {"percentage_points": ["paper", "difference", "ci_low", "ci_high"]}, digits=10)
     return markdown.write(paths.results(preset), {"claims.md": to_markdown(comparisons, nearest), "claims.csv": csv})

@@ -24,12 +24,11 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame, otherwise: pd.DataF
     near = sum(rows["difference"].abs() <= NEAR)
     counts = rows["verdict"].value_counts()
     same, close, unclear = (counts.get(verdict, 0) for verdict in (SAME, CLOSE, UNCLEAR))
-    seeds = " to ".join(dict.fromkeys(str(n) for n in (rows["n"].min(), rows["n"].max())))
     inside = rows.drop(index=["rcl-inf", "standard-original"])  # the two that nothing else is near
     best = inside.loc[inside["test_mean"].idxmax()]
     lines = [
         f"**{near} of {len(rows)} rows of Table 2 have a mean within {NEAR:g} points** of the paper's test accuracy "
-        f"(n = {seeds} seeds): {same} the same, {close} close, {len(off)} differ"
+        f"(n = {markdown.span(rows['n'])} seeds): {same} the same, {close} close, {len(off)} differ"
         + (f", {unclear} unclear" if unclear else "")
         + " ([verdicts](docs/results.md)).",
         f"**The {len(off)} rows that differ**: " + "; ".join(map(_compared, off.itertuples())) + ".",
@@ -68,6 +67,5 @@ def _compared(line) -> str:
 
 
 def _under(interpretation: str, rows: pd.DataFrame) -> str:
-    seeds = " to ".join(dict.fromkeys(str(n) for n in (rows["n"].min(), rows["n"].max())))
     accuracies = [f"{one.label} {markdown.plus_minus(one.test_mean, one.test_std)}" for one in rows.itertuples()]
-    return f"`{interpretation}` (n = {seeds}) {', '.join(accuracies)}"
+    return f"`{interpretation}` (n = {markdown.span(rows['n'])}) {', '.join(accuracies)}"

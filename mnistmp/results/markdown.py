@@ -30,6 +30,11 @@ def interval(difference: float, low: float, high: float) -> str:
     return f"{difference:+.1f}" + ("" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
 
 
+def span(numbers: Iterable[int]) -> str:
+    """ "10", or "4 to 10": the smallest and the largest."""
+    return " to ".join(dict.fromkeys(map(str, (min(numbers), max(numbers)))))
+
+
 # ---- tables ----
 
 
@@ -71,11 +76,7 @@ def tex(text: str) -> str:
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write each text to its name in a folder; the same texts give the same bytes.
-
-    Raises:
-        InputError: one cannot be written.
-    """
+    """Write each text to its name in a folder; the same texts give the same bytes."""
     return [files.write(folder / name, text) for name, text in texts.items()]
 
 
@@ -100,11 +101,7 @@ def block(part: str, path: Path | None = None) -> str:
 
 
 def pages() -> list[Path]:
-    """The README and the pages of docs/.
-
-    Raises:
-        InputError: there is no checkout.
-    """
+    """The README and the pages of docs/."""
     root = paths.checkout()
     if root is None:
         raise InputError("The README belongs to a checkout of the project; install it with pip install -e from one.")

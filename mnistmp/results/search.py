@@ -78,9 +78,6 @@ class Stage:
     highest: float = 100.0
     keep: int | None = None
 
-    def specs(self, options: Options) -> list[RunSpec]:
-        return [spec(options, row, seed, self.epochs) for seed in paper.parse_seeds(self.seeds) for row in self.rows]
-
     def stays(self, options: Options, runs: Runs) -> bool:
         seeds = paper.parse_seeds(self.seeds)
         lines = [measure(options, paper.row(row), seeds, runs, self.epochs) for row in self.rows]
@@ -104,7 +101,8 @@ STAGES = (
 def specs(number: int, runs: Runs) -> list[RunSpec]:
     """The runs of a stage, counted from 1, as far as the records tell who takes part."""
     stage = STAGES[number - 1]
-    return list(dict.fromkeys(spec for options in entrants(number, runs) for spec in stage.specs(options)))
+    plan = itertools.product(entrants(number, runs), paper.parse_seeds(stage.seeds), stage.rows)
+    return list(dict.fromkeys(spec(options, row, seed, stage.epochs) for options, seed, row in plan))
 
 
 def entrants(number: int, runs: Runs) -> list[Options]:
@@ -116,8 +114,7 @@ def entrants(number: int, runs: Runs) -> list[Options]:
         if stage.keep is not None:
             trained |= set(stage.rows)  # what later stages train must not change what this one decided
             rows, seeds = [row for row in ROWS if row.training in trained], paper.parse_seeds(stage.seeds)
-            ranks = [rank(options, seeds, runs, rows) for options in left]
-            left = [options for _, options in sorted(zip(ranks, left), key=lambda pair: pair[0])][: stage.keep]
+            left = sorted(left, key=lambda options: rank(options, seeds, runs, rows))[: stage.keep]
     return {LATE: [*IN_0_1, *left], len(STAGES): [*left, *AFTERWARDS]}.get(number, left)
 
 
@@ -232,9 +229,9 @@ def to_markdown(runs: Runs) -> str:
     # At infinity many share a run: that alone is no training of theirs.
     finite = {line.candidate for line in lines.values() if line.epochs == WHOLE and line.row != "rcl-inf"}
     whole = [options for options in (*CANDIDATES, *IN_0_1, *AFTERWARDS) if label(options) in finite]
-    ranks = [(-reached.get(label(options), 0), *rank(options, SEEDS, runs, ROWS)) for options in whole]
+    whole.sort(key=lambda options: (-reached.get(label(options), 0), *rank(options, SEEDS, runs, ROWS)))
     val, test = [["the paper's", *_published(0), 0, "", ""]], [["the paper's", *_published(2)]]
-    for _, options in sorted(zip(ranks, whole), key=lambda pair: pair[0]):
+    for options in whole:
         measured = {row.id: measure(options, row, SEEDS, runs) for row in ROWS}
         found = [lines.get((label(options), row.id, WHOLE)) for row in ROWS]
         scores = [f"{score(measured, factor):.0f}" for factor in (1.0, DROPPED_BATCH)]
@@ -253,11 +250,7 @@ def to_markdown(runs: Runs) -> str:
 
 
 def write(runs: Runs) -> list[Path]:
-    """Write `results/search/table.md` and `.csv`; the same records give the same bytes.
-
-    Raises:
-        InputError: they cannot be written.
-    """
+    """Write `results/search/table.md` and `.csv`; the same records give the same bytes."""
     percent = [name for name in accuracy.Summary._fields if name.endswith(("mean", "std"))]
     texts = {"table.md": to_markdown(runs) + "\n", "table.csv": markdown.csv(table(runs), {"percent": percent})}
     return markdown.write(paths.results(PRESET), texts)

@@ -56,9 +56,6 @@ def side_by_side(preset: str, rows: Sequence[Row] | None = None, found: pd.DataF
     Args:
         rows: as for `table2`.
         found: what `records.load` gave, where it has been read already.
-
-    Raises:
-        InputError: as for `records.load` and `table2`.
     """
     rows = paper.all_rows() if rows is None else rows
     found = with_closest(preset, records.load(preset) if found is None else found)
@@ -67,22 +64,24 @@ def side_by_side(preset: str, rows: Sequence[Row] | None = None, found: pd.DataF
     return table2(found, [one for pair in pairs for one in pair if one in rows or one and one.training in recorded])
 
 
-def with_closest(preset: str, found: pd.DataFrame, replace: bool = False) -> pd.DataFrame:
-    """Records of a preset with the runs of each row's `paper.closest`, some of which are recorded in the search.
+def with_closest(preset: str, found: pd.DataFrame) -> pd.DataFrame:
+    """Records of a preset with the runs of each row's `paper.closest`, some of which are recorded in the search."""
+    if preset != "paper":
+        return found
+    searched = records.load(SEARCH)
+    return pd.concat([found, searched[searched["row"].isin(_closest())]]).drop_duplicates(["row", "seed"])
 
-    Args:
-        found: what `records.load` gave.
-        replace: put them in place of the row's own runs, under its name, as `nearest` does with lines.
-    """
-    others = {other.training: row.training for row in paper.TABLE2 if (other := paper.closest(row))}
-    if preset == "paper":
-        searched = records.load(SEARCH)
-        found = pd.concat([found, searched[searched["row"].isin(others)]]).drop_duplicates(["row", "seed"])
-    if replace:
-        others = {other: row for other, row in others.items() if other in set(found["row"])}
-        found = found[~found["row"].isin(others.values())]
-        found = found.assign(row=found["row"].replace(others))
-    return found
+
+def by_closest(preset: str, found: pd.DataFrame) -> pd.DataFrame:
+    """`with_closest` in place of the rows' own runs, under their names, as `nearest` does with lines."""
+    found = with_closest(preset, found)
+    others = {other: row for other, row in _closest().items() if other in set(found["row"])}
+    found = found[~found["row"].isin(others.values())]
+    return found.assign(row=found["row"].replace(others))
+
+
+def _closest() -> dict[str, str]:
+    return {other.training: row.training for row in paper.TABLE2 if (other := paper.closest(row))}
 
 
 def runs_of(row: Row, records: pd.DataFrame) -> pd.DataFrame:
@@ -143,26 +142,17 @@ def to_latex(table: pd.DataFrame, preset: str) -> str:
 
 def to_csv(table: pd.DataFrame) -> str:
     """The table as CSV: units in the column names, 12 significant digits, empty where there is nothing."""
-    attrs = {name: table.attrs.get(name) for name in ("dataset", "precision", "protocol")}
     differences = {name: f"test_{name}" for name in ("difference", "ci_low", "ci_high")}
     counts = {"epochs": "selected_epochs", "diverged": "diverged_runs", "unreached": "unreached_95_percent_runs"}
-    out = table.assign(epochs=[" ".join(map(str, epochs)) for epochs in table["epochs"]], **attrs)
+    out = table.assign(epochs=[" ".join(map(str, epochs)) for epochs in table["epochs"]], **table.attrs)
     units = {"percent": COLUMNS[4:12], "percentage_points": differences.values()}
     return markdown.csv(out.rename(columns=differences | counts), units)
 
 
-def write(table: pd.DataFrame, preset: str) -> dict[str, Path]:
-    """Write `results/<preset>/table2.md`, `.csv` and `.tex`; the same table gives the same bytes.
-
-    Returns:
-        The three paths by "md", "csv" and "tex".
-
-    Raises:
-        InputError: they cannot be written.
-    """
+def write(table: pd.DataFrame, preset: str) -> list[Path]:
+    """Write `results/<preset>/table2.md`, `.csv` and `.tex`; the same table gives the same bytes."""
     texts = {"md": to_markdown(table, preset), "csv": to_csv(table), "tex": to_latex(table, preset)}
-    written = markdown.write(paths.results(preset), {f"table2.{kind}": text for kind, text in texts.items()})
-    return dict(zip(texts, written))
+    return markdown.write(paths.results(preset), {f"table2.{kind}": text for kind, text in texts.items()})
 
 
 def _line(row: Row, records: pd.DataFrame, comparable: bool) -> tuple:
@@ -214,12 +204,11 @@ def _published(*mean_and_std: float) -> str:
 
 def _explain(table: pd.DataFrame, preset: str) -> list[str]:
     known = paper.PRESETS.get(preset)
-    numbers = sorted(set(table["n"]))
-    seeds = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}" if numbers else "0"
     note = known.note if known else "runs of its own"
     sentences = [
         f"{note[0].upper()}{note[1:]}; precision {table.attrs.get('precision') or 'not known yet'}.",
-        f"Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the denominator); n = {seeds}.",
+        f"Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the denominator); n = "
+        f"{markdown.span(table['n'])}.",
         f"The paper averages {PAPER_RUNS} runs and does not say which standard deviation it prints; "
         "it is taken for the same.",
         "Difference: our test mean minus the paper's, with its 95 % Welch interval. "

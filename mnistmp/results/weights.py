@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mnistmp import interpretations, paper, paths, records
-from mnistmp.errors import InputError
+from mnistmp.errors import InputError, require
 from mnistmp.paper import Row
 from mnistmp.results import accuracy, markdown
 from mnistmp.spec import RunSpec
@@ -48,10 +48,6 @@ def specs(name: str, preset: str, seeds: str | None = None, precision: str | Non
 
     The weight that the preset already gives the row is that row's own run, trained once for both.
     The others are called like `rcl-inf+weight=5`: no table takes them for the row.
-
-    Args:
-        name: see `weighted_row`.
-        preset, seeds, precision: as for `paper.plan`.
     """
     row = weighted_row(name).id
     standard = paper.plan(preset, "standard", seeds, precision)
@@ -124,12 +120,6 @@ def pick(grid: pd.DataFrame) -> float | None:
     return float(held.max()) if len(held) else None
 
 
-def collapsed_below(grid: pd.DataFrame) -> list[float]:
-    """Weights smaller than the picked one that collapse. The rule, taken literally, does not mind them."""
-    picked = pick(grid)
-    return [] if picked is None else grid.loc[grid["collapsed"] & (grid["weight"] < picked), "weight"].tolist()
-
-
 def summary(name: str, preset: str) -> str:
     """`to_markdown` where a whole grid is recorded; else how to record it. For notebooks."""
     found = recorded(name, preset)
@@ -167,11 +157,7 @@ def to_markdown(grid: pd.DataFrame) -> str:
 
 
 def write(grid: pd.DataFrame, preset: str) -> list[Path]:
-    """Write the Markdown and a CSV under `results/<preset>/weights/`; the same table gives the same bytes.
-
-    Raises:
-        InputError: they cannot be written.
-    """
+    """Write the Markdown and a CSV under `results/<preset>/weights/`; the same table gives the same bytes."""
     title = _title(paper.row(grid.attrs["row"]))
     csv = markdown.csv(grid, {"percent": ["val_mean", "val_std", "val_min"]})
     return markdown.write(paths.results(preset) / "weights", {f"{title}.md": to_markdown(grid), f"{title}.csv": csv})
@@ -179,8 +165,7 @@ def write(grid: pd.DataFrame, preset: str) -> list[Path]:
 
 def check_threshold(threshold: float) -> None:
     """Raises InputError unless it is a number of percentage points from 0 to below 100."""
-    if not 0 <= threshold < 100:
-        raise InputError(f"threshold is {threshold!r}; give percentage points from 0 to below 100.")
+    require(0 <= threshold < 100, "threshold", threshold, "give percentage points from 0 to below 100")
 
 
 def _title(row: Row) -> str:
@@ -188,12 +173,13 @@ def _title(row: Row) -> str:
 
 
 def _verdict(grid: pd.DataFrame, row: Row) -> str:
-    picked, below, published = pick(grid), collapsed_below(grid), f"the paper has {row.options['weight']:g}"
+    picked, published = pick(grid), f"the paper has {row.options['weight']:g}"
     if picked is None:
         return f"Every weight collapses: none is picked; {published}."
     last = picked == grid["weight"].max()
     largest = " It is the largest of the grid, which therefore sets no upper bound." if last else ""
-    if below:
+    below = grid.loc[grid["collapsed"] & (grid["weight"] < picked), "weight"]
+    if len(below):  # which the rule, taken literally, does not mind
         smaller = f"; smaller ones collapse all the same: {', '.join(f'{weight:g}' for weight in below)}"
     else:
         smaller = ", and so do all smaller ones"
