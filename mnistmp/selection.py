@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The two of Table 2, and the end of the training as another interpretation.
-RULES = ("best-validation", "early-stop", "last")
+RULES = ("best-validation", "early-stop")
 
 EARLY_STOP = 95  # percent of validation accuracy, the paper's "@95"
 
@@ -17,18 +16,12 @@ def select(val_correct: Sequence[int], val_total: int, rule: str = "best-validat
         val_correct: correctly classified validation digits after each epoch.
         val_total: number of validation digits.
         rule: "best-validation", the first epoch that reaches the highest accuracy; "early-stop",
-            the first with 95 % or more and, in a run that never gets there, the same as
-            "best-validation"; "last", the last.
-
-    Raises:
-        ValueError: another rule.
+            the first with 95 % or more and, in a run that never gets there, the same as "best-validation".
     """
     if rule not in RULES:
         raise ValueError(f"There is no selection rule {rule!r}; choose one of {', '.join(RULES)}.")
     if not len(val_correct):
         return None
-    if rule == "last":
-        return len(val_correct) - 1
     if rule == "early-stop":
         for index, correct in enumerate(val_correct):
             if 100 * correct >= EARLY_STOP * val_total:  # whole numbers: 95 % exactly counts

@@ -16,7 +16,6 @@ from mnistmp.selection import RULES, select
         ("early-stop", [90, 95, 99], 1),  # 95 % exactly counts
         ("early-stop", [96, 95, 99], 0),
         ("early-stop", [90, 94, 92], 1),  # never there: as best-validation
-        ("last", [99, 97, 90], 2),
     ],
 )
 def test_rules(rule, val_correct, expected):
@@ -34,5 +33,5 @@ def test_no_epoch_selects_nothing(rule):
 
 
 def test_unknown_rule_names_the_valid_ones():
-    with pytest.raises(ValueError, match="no selection rule 'best'; choose one of best-validation, early-stop, last"):
+    with pytest.raises(ValueError, match="no selection rule 'best'; choose one of best-validation, early-stop"):
         select([1], 1, "best")
