@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mnistmp import __version__
+from mnistmp.errors import InputError
 from mnistmp.verbs import VERBS
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -76,11 +77,7 @@ def _named(text: str) -> str:
 OPTIONS: dict[str, dict[str, Any]] = {
     "--preset": {"default": "digits", "metavar": "NAME", "help": "digits, quick or paper (default: %(default)s)"},
     "--results": {"type": _named, "metavar": "FOLDER", "help": "instead of results/ or MNISTMP_RESULTS"},
-    "--rows": {
-        "default": "all",
-        "metavar": "ID,ID",
-        "help": "rows, such as standard or rcl-inf+weight=5 (default: all)",
-    },
+    "--rows": {"default": "all", "metavar": "ID,ID", "help": "such as standard or rcl-inf+weight=5 (default: all)"},
     "--methods": {"type": _named, "metavar": "FILE", "help": "with methods and rows of your own; see new-method"},
     "--seeds": {"metavar": "0-9", "help": "such as 0-9, 3 or 0,2,5 (default: the preset's; of calibrate 0,1)"},
     "--precision": {"type": _named, "metavar": "NAME", "help": "float32 or bfloat16 (default: the preset's)"},
@@ -135,8 +132,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sentence(error: Exception) -> str | None:
     """What to tell the user; None for a mistake of ours, which deserves its traceback."""
-    from mnistmp.errors import InputError
-
     if isinstance(error, InputError):
         first, *others = str(error).splitlines()
         return f"{first.rstrip('.')} ({len(others)} more like this: see mnistmp status)." if others else first
@@ -165,7 +160,3 @@ def _interrupted_by_signals() -> Iterator[None]:
     finally:
         for number, before in ours.items():
             signal.signal(number, before)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -53,15 +53,6 @@ def keeps_checkpoint(spec: RunSpec, preset: str) -> bool:
     return first or lacks_checkpoint(spec, preset)
 
 
-def save(record: RunRecord, network: Method, preset: str) -> Path:
-    """Keep the weights of a run's best validation epoch, as `engine.fit_selected` returns them."""
-    from safetensors.torch import save as to_bytes
-
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    path = checkpoint_path(preset, record.spec.row, record.spec.seed)
-    return files.write_atomically(path, to_bytes(state, {"record": record.to_text()}))
-
-
 def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.device = "cpu") -> Method:
     """The network of a run at its best validation epoch; `mnistmp.load("rcl-inf")`.
 
@@ -73,7 +64,7 @@ def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.dev
         InputError: an unknown row or a seed that is none; its weights were not kept, with the command that keeps
             them; or their file is not usable.
     """
-    paper.row(str(row).partition("+")[0])
+    paper.row(str(row))
     require(str(seed).isdecimal(), "seed", seed, "give a whole number from 0 on")
     path = checkpoint_path(preset, row, seed)
     if not path.exists():
@@ -102,6 +93,8 @@ def trained(
     Raises:
         engine.Diverged: there is no network.
     """
+    from safetensors.torch import save
+
     path, recorded = checkpoint_path(preset, spec.row, spec.seed), records.find(spec, preset)
     if recorded and recorded.status == "diverged":
         raise engine.Diverged(recorded)
@@ -118,7 +111,8 @@ def trained(
     if not recorded:
         records.save(record, preset)
     if keeps_checkpoint(spec, preset):
-        save(record, network, preset)
+        state = {name: value.contiguous() for name, value in network.state_dict().items()}
+        files.write_atomically(path, save(state, {"record": record.to_text()}))
     return record, network, _compare(record, recorded)
 
 
@@ -191,11 +185,7 @@ def _say_once(text: str) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a file and where they come from. Nothing in it is pickled: reading it runs nothing.
-
-    Raises:
-        InputError: it cannot be used.
-    """
+    """The arrays of a file and where they come from. Nothing in it is pickled: reading it runs nothing."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -206,11 +196,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def write(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
-    """The inverse of `read`; the file is there completely or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """The inverse of `read`; the file is there completely or not at all."""
     text = json.dumps(about, ensure_ascii=False, allow_nan=False)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays, about=np.frombuffer(text.encode(), np.uint8))

@@ -64,11 +64,7 @@ def lineage() -> dict[str, Any]:
 
 
 def write() -> Path:
-    """Write `results/lineage.json`; the same records and files give the same bytes.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write `results/lineage.json`; the same records and files give the same bytes."""
     return write_atomically(paths.results() / "lineage.json", json.dumps(lineage(), indent=1) + "\n")
 
 

@@ -21,11 +21,7 @@ def files() -> list[Path]:
 
 
 def modules() -> list[ModuleType]:
-    """The files as modules, each executed once.
-
-    Raises:
-        InputError: one is not there, or fails.
-    """
+    """The files as modules, each executed once."""
     for path in files():
         if path not in _LOADED:
             _LOADED[path] = None

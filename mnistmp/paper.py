@@ -12,11 +12,7 @@ from typing import Any
 
 from mnistmp import interpretations, own
 from mnistmp.errors import InputError, UnknownMethod
-from mnistmp.spec import PROTOCOL_VERSION, RunSpec
-
-__all__ = ["PRESETS", "PROTOCOL_VERSION", "Preset", "Row", "RunSpec", "TABLE2",
-           "all_rows", "closest", "own_row", "parse_seeds", "plan", "preset", "row", "spec_for",
-           "trainings"]  # fmt: skip
+from mnistmp.spec import RunSpec
 
 _MOST_SEEDS = 100_000
 
@@ -148,12 +144,7 @@ PRESETS: dict[str, Preset] = {
             precision="auto",
             fields={"epochs": 2},
         ),
-        Preset(
-            name="paper",
-            note="real MNIST, the paper's protocol",
-            seeds=tuple(range(10)),
-            precision="bfloat16",
-        ),
+        Preset("paper", "real MNIST, the paper's protocol", seeds=tuple(range(10)), precision="bfloat16"),
     )
 }
 
@@ -171,11 +162,7 @@ def own_row(id: str, label: str, method: str | None = None, options: Mapping[str
 
 
 def all_rows() -> tuple[Row, ...]:
-    """The rows of Table 2, and those of the files that MNISTMP_METHODS names.
-
-    Raises:
-        InputError: a file that fails, names no rows, or rows that cannot be.
-    """
+    """The rows of Table 2, and those of the files that MNISTMP_METHODS names."""
     known = {row.id: row for row in TABLE2}
     for module in own.modules():
         added = getattr(module, "ROWS", None)
@@ -192,11 +179,7 @@ def all_rows() -> tuple[Row, ...]:
 
 def row(id: str) -> Row:
     """The row of that id, of Table 2 or one's own; or such a row with other values than its own, as in
-    "rcl-m0.9+condition=batch" or "standard+size=32+epochs=5".
-
-    Raises:
-        InputError: there is no such row, option or value, with those that are valid.
-    """
+    "rcl-m0.9+condition=batch" or "standard+size=32+epochs=5". InputError names what is valid instead."""
     own_id, plus, changes = id.partition("+")
     for found in all_rows():
         if found.id == own_id and plus:
@@ -223,9 +206,6 @@ def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> lis
     Args:
         rows: "all", or ids as for `row`, as a list or separated by commas.
         notebook: keep only those that this notebook trains.
-
-    Raises:
-        InputError: an unknown row.
     """
     known = all_rows()
     ids = rows.split(",") if isinstance(rows, str) else rows
@@ -236,11 +216,7 @@ def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> lis
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds from "0-9", "3", "0,2,5" or a mix, in increasing order, each once.
-
-    Raises:
-        InputError: anything else, or a range that runs backwards.
-    """
+    """Seeds from "0-9", "3", "0,2,5" or a mix, in increasing order, each once."""
     seeds: set[int] = set()
     for part in str(text).split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
@@ -249,11 +225,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise InputError(f"seeds {part.strip()!r} run backwards; write {last}-{first}.")
-        if last - first >= _MOST_SEEDS:
-            raise InputError(f"seeds {part.strip()!r} are {last - first + 1} runs; ask for at most 100,000 at once.")
-        seeds.update(range(first, last + 1))
-        if len(seeds) > _MOST_SEEDS:
+        if len(seeds) + last - first >= _MOST_SEEDS:
             raise InputError(f"seeds {text[:50]!r} are more than 100,000 runs; ask for at most so many at once.")
+        seeds.update(range(first, last + 1))
     return tuple(sorted(seeds))
 
 

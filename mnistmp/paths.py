@@ -32,11 +32,7 @@ def results(preset: str | None = None) -> Path:
 
 
 def figures(preset: str | None = None) -> Path:
-    """Folder of all figures, or of one preset: MNISTMP_FIGURES, else `figures/` of the checkout.
-
-    Raises:
-        InputError: as for `results`.
-    """
+    """Folder of all figures, or of one preset: MNISTMP_FIGURES, else `figures/` of the checkout."""
     return _place("MNISTMP_FIGURES", "figures", preset)
 
 

@@ -84,9 +84,9 @@ def zenodo(citation: str) -> str:
 
 
 def _below(folder: Path, name: str) -> dict[str, Path]:
-    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {
-        f"{name}/{part.as_posix()}": path
-        for part, path in found.items()
-        if not LEFT_OUT & {*part.parts[:1]} and not path.name.startswith(".")
-    }
+    found = {}
+    for path in folder.rglob("*"):
+        part = path.relative_to(folder)
+        if path.is_file() and part.parts[0] not in LEFT_OUT and not path.name.startswith("."):
+            found[f"{name}/{part.as_posix()}"] = path
+    return found

@@ -72,10 +72,7 @@ def _panel(view: View, seen: Mapping) -> Embedding:
 
 
 def save_interactive(panels: Sequence[Embedding], preset: str) -> Path | None:
-    """Write the interactive figure, `figure3.html`, into the preset's folder of figures.
-
-    Args:
-        panels: of `PANELS`, as of `load`.
+    """Write the interactive figure of the `PANELS`, `figure3.html`, into the preset's folder of figures.
 
     Returns:
         The file; None if no panel has points, or the digits are not on this machine, whose pictures it needs.

@@ -93,11 +93,7 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, values: Any) -> RunRecord:
-        """The inverse of `to_json`.
-
-        Raises:
-            RecordError: the first thing that is wrong, as a clause without the file's name.
-        """
+        """The inverse of `to_json`. RecordError says what is wrong first, as a clause without the file's name."""
         if not isinstance(values, dict):
             raise RecordError("it is not a JSON object")
         values = dict(values)
@@ -138,7 +134,7 @@ class RunRecord:
 
     @classmethod
     def from_text(cls, text: str | bytes) -> RunRecord:
-        """The inverse of `to_text`. Raises RecordError as `from_json` does."""
+        """The inverse of `to_text`."""
         try:
             content = text.encode() if isinstance(text, str) else text
             # Some editors begin a file with a byte-order mark.

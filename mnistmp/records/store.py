@@ -38,11 +38,7 @@ _DAY = 86_400  # seconds
 
 
 def record_path(preset: str, row: str, seed: int) -> Path:
-    """Where the record of a run lies.
-
-    Raises:
-        InputError: a name that is no plain name.
-    """
+    """Where the record of a run lies."""
     return paths.results(preset) / "runs" / paths.plain_name(row, "row") / f"seed-{int(seed)}.json"
 
 
@@ -71,9 +67,6 @@ def check_writable(preset: str) -> None:
 
     Temporary files that a killed run left there are removed once they are a day old, by the clock
     of the file system: ours may be wrong, and another machine may be writing now.
-
-    Raises:
-        RecordError: they cannot; one sentence with the reason.
     """
     runs = paths.results(preset) / "runs"
     probe = runs / f".probe-{os.getpid()}-{uuid.uuid4().hex}.tmp"
