@@ -76,7 +76,7 @@ def test_own_rows_are_in_the_sweep_the_table_and_the_curves(place, monkeypatch):
         records.save(record(spec), "digits")
     line = table2.table2(records.load("digits")).iloc[-1]
     assert (line["id"], line["label"], line["n"], line["verdict"]) == ("mine", "Mine (not in the paper)", 2, "")
-    drawn = figures.training_curves(records.history("digits"))
+    drawn = figures.training_curves(records.history("digits"), ["standard", "mine"])
     assert [axes.get_title().replace("\n", " ") for axes in drawn.axes][1] == "Mine (not in the paper)"
     assert process.environment()["MNISTMP_METHODS"] == str(place / "mine.py")  # also from another folder
 

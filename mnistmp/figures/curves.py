@@ -19,7 +19,7 @@ _COLUMNS = 3  # panels side by side
 
 
 @style.styled
-def training_curves(history: pd.DataFrame, rows: Sequence[str] | None = None) -> style.Figure:
+def training_curves(history: pd.DataFrame, rows: Sequence[str]) -> style.Figure:
     """Validation and test accuracy per epoch: a thin line per seed, a bold one for their mean.
 
     The epochs at which Table 2 reads the row are marked on every seed's lines. A diverged seed ends
@@ -27,15 +27,11 @@ def training_curves(history: pd.DataFrame, rows: Sequence[str] | None = None) ->
 
     Args:
         history: as of `records.history`.
-        rows: ids, a panel each; an early-stopping row means the training it reads. None: all in
-            `history`, in Table 2's order. A row without records gives an empty panel that says so.
-
-    Raises:
-        ValueError: no rows at all.
+        rows: ids, a panel each; an early-stopping row means the training it reads. A row without records
+            gives an empty panel that says so.
     """
-    panels = _trainings(history, rows)
-    if not panels:
-        raise ValueError("There is nothing to draw: the history is empty; train something first, or name rows.")
+    trainings = {row.id: row.training for row in paper.all_rows()}
+    panels = list(dict.fromkeys(trainings.get(row, row) for row in rows))
     columns = 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     alt = "Validation and test accuracy per epoch of " + ", ".join(_label(row) for row in panels) + "."
@@ -109,15 +105,6 @@ def _legend(figure, used, counts, diverged):
         many = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
         title = f"thin: one seed; bold: mean of {many} seeds"
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=7.5)
-
-
-def _trainings(history, rows):
-    order = [row.id for row in paper.all_rows() if row.id == row.training]
-    if rows is None:
-        present = list(history["row"].unique())
-        return [row for row in order if row in present] + [row for row in present if row not in order]
-    read = {row.id: row.training for row in paper.all_rows()}
-    return list(dict.fromkeys(read.get(row, row) for row in rows))
 
 
 def _rules(row):

@@ -26,16 +26,16 @@ def interpretation_differences(table: pd.DataFrame, *rows: str) -> style.Figure:
 
     Args:
         table: as of `ablation.table`.
-        rows: ids of trainings, also shown as stopped early where the paper does so; none for all.
+        rows: ids of trainings, also shown as stopped early where the paper does so.
     """
     lines = table[(table["interpretation"] != PAPER) & (table["n"] > 0)]
-    lines = lines.loc[[not rows or paper.row(row).training in rows for row in lines["row"]]]
+    lines = lines.loc[[paper.row(row).training in rows for row in lines["row"]]]
     default = lines["interpretation"] == DEFAULT
     values, reference = lines[["paper_difference", "paper_ci_low", "paper_ci_high"]], "the paper's"
     if not values["paper_difference"].notna().any():
         values, reference = lines[["difference", "ci_low", "ci_high"]].mask(default, 0), "the default's"
     lines = lines.assign(**dict(zip(("value", "low", "high"), values.to_numpy(float).T)), default=default)
-    groups = list(lines.groupby("row", sort=False)) or [(rows[0] if rows else "", lines)]
+    groups = list(lines.groupby("row", sort=False)) or [(rows[0], lines)]
     alt = f"Test accuracy minus {reference}, every interpretation of " + ", ".join(row for row, _ in groups) + "."
     heights = [max(len(group), 1) for _, group in groups]
     size = _LINE * sum(heights) + 0.3 * len(groups) + 0.6
@@ -59,11 +59,7 @@ def interpretation_differences(table: pd.DataFrame, *rows: str) -> style.Figure:
 
 @style.styled
 def claims(comparisons: pd.DataFrame) -> style.Figure:
-    """What the paper says, tested: of each claim the comparison that decides, ours beside the paper's.
-
-    Args:
-        comparisons: as of `results.claims.compare`.
-    """
+    """What the paper says, tested: of each claim, as of `results.claims.compare`, the comparison that decides."""
     verdicts = tested.verdicts(comparisons)
     shown = comparisons.loc[verdicts["closest"]].reset_index(drop=True)
     lines = shown.assign(value=shown["difference"], low=shown["ci_low"], high=shown["ci_high"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +16,13 @@ from mnistmp.figures import style
 
 
 @style.styled
-def palette_cube(colors: Any = palette.PALETTE) -> style.Figure:
+def palette_cube() -> style.Figure:
     """The class colours in the RGB cube (paper, Section 3.2), with the sphere of radius 0.5 around the centre.
 
-    In the published palette six lie on the sphere, where it touches the cube's faces, and four at
-    vertices; the test colour is the centre. Spokes lead from there to the ten.
-
-    Args:
-        colors: ten RGB colours of 0 to 255; the test colour is their mean.
+    Six lie on the sphere, where it touches the cube's faces, and four at vertices; the test colour is the centre.
+    Spokes lead from there to the ten.
     """
-    colors = palette.as_palette(colors)
-    center = palette.mean_color(colors).numpy() / 255
-    colors = colors.numpy() / 255
+    colors, center = palette.PALETTE.numpy() / 255, palette.TEST_COLOR.numpy() / 255
     alt = "The ten class colours in the RGB cube: six on the faces, four at vertices, the test colour in the centre."
     figure, axes = style.new(3.5, alt, width=3.7, subplot_kw={"projection": "3d", "computed_zorder": False})
     axes.set_axis_off()

@@ -15,21 +15,19 @@ _LARGEST = 0.55  # inches: an image's side, where there are few
 
 
 @style.styled
-def samples(
-    train_images: Any, train_labels: Any, test_images: Any, test_labels: Any, columns: int = 10
-) -> style.Figure:
+def samples(train_images: Any, train_labels: Any, test_images: Any, test_labels: Any) -> style.Figure:
     """Figure 1: training digits above, in their class's colour; test digits below, all in one colour.
 
-    Column j shows class j modulo 10: with 20 columns every class is shown by its first two digits.
+    Every class is shown by its first digit.
 
     Args:
         train_images, test_images: coloured, (N, 3, H, W) float in [-1, 1], or (N, H, W, 3) uint8; see `rgb`.
-        train_labels, test_labels: (N,) integers 0 to 9, each `columns` / 10 times at least.
+        train_labels, test_labels: (N,) integers, each of 0 to 9 among them.
     """
     chosen = []
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
-        of_class = [np.flatnonzero(style.array(labels) == digit) for digit in range(10)]
-        chosen.append(rgb(images)[[of_class[column % 10][column // 10] for column in range(columns)]])
+        first = [np.flatnonzero(style.array(labels) == digit)[0] for digit in range(10)]
+        chosen.append(rgb(images)[first])
     return _grid(
         np.concatenate(chosen),
         rows=["Training", "Test"],
@@ -54,9 +52,6 @@ def image_grid(
         rows: how many, or what stands before each; N must be a multiple.
         value_range: the floats that are black and full colour; values outside are cut off. The
             default is the network's input range.
-
-    Raises:
-        ValueError: images that do not fill the grid.
     """
     return _grid(rgb(images, value_range), rows, titles, alt="A grid of images.")
 

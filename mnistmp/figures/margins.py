@@ -26,9 +26,6 @@ def margin_curve(table: pd.DataFrame, otherwise: pd.DataFrame | None = None) -> 
             alone, rows that the paper does not have show ours alone. Error bars are standard
             deviations over seeds, n of them; one seed has none.
         otherwise: the same rows under another interpretation, as of `table2.nearest`, drawn in black.
-
-    Raises:
-        ValueError: no row has a margin.
     """
     rows = table.assign(margin=table["id"].map(_margin)).dropna(subset="margin").sort_values("margin")
     if not len(rows):
@@ -48,9 +45,8 @@ def margin_curve(table: pd.DataFrame, otherwise: pd.DataFrame | None = None) -> 
             axes.plot(dotted["x"] - _ASIDE, dotted[f"{split}_mean"], color=color, linestyle=(0, (1, 1.5)), zorder=2)
         mean, std = ours[f"{split}_mean"], ours[f"{split}_std"]
         bars(axes, ours["x"] - _ASIDE, mean, std, color=color, zorder=4, **style.OURS_MARKER)
-        if f"paper_{split}_mean" in rows:
-            mean, std = (rows[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
-            bars(axes, rows["x"] + _ASIDE, mean, std, zorder=3, **style.PAPER_MARKER)
+        mean, std = (rows[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
+        bars(axes, rows["x"] + _ASIDE, mean, std, zorder=3, **style.PAPER_MARKER)
         if otherwise is not None:
             other = otherwise.assign(margin=otherwise["id"].map(_margin)).query("margin < inf and n > 0")
             at, mean, std = other["margin"] - 3 * _ASIDE, other[f"{split}_mean"], other[f"{split}_std"]
@@ -115,9 +111,7 @@ def _break_axis(panels: Any, x: float) -> None:
 
 
 @style.styled
-def weight_grid(
-    table: pd.DataFrame, picked: float | None, collapse_below: float, paper: float | None = None
-) -> style.Figure:
+def weight_grid(table: pd.DataFrame, picked: float | None, collapse_below: float, paper: float) -> style.Figure:
     """Validation accuracy against the weight of a method's extra term, and which weight was picked.
 
     Args:
@@ -143,9 +137,8 @@ def weight_grid(
     if picked is not None:
         axes.plot([picked], [mean.get(picked, math.nan)], "o", markersize=11, markerfacecolor="none",
                   markeredgecolor=style.OURS, label=f"picked: {picked:g}")  # fmt: skip
-    if paper is not None:
-        look = {"color": style.PAPER, "linestyle": (0, (5, 3)), "linewidth": 0.9}
-        axes.axvline(paper, zorder=1, label=f"paper: {paper:g}", **look)
+    look = {"color": style.PAPER, "linestyle": (0, (5, 3)), "linewidth": 0.9}
+    axes.axvline(paper, zorder=1, label=f"paper: {paper:g}", **look)
     axes.set_xscale("log")
     axes.set_xticks(mean.index, [f"{weight:g}" for weight in mean.index])
     axes.minorticks_off()

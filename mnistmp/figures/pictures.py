@@ -14,16 +14,13 @@ _DIVERGING = "PuOr"  # two hues that the colour-blind can tell apart, white at z
 
 
 @style.styled
-def channel_mutes(mask: Any, scores: Any, labels: Sequence[str] | None = None) -> style.Figure:
+def channel_mutes(mask: Any, scores: Any, labels: Sequence[Any]) -> style.Figure:
     """RSC on one batch: each channel's score in each sample, and which channels are muted.
 
     Args:
         mask: (N, C) bool, or anything that flattens to it such as (N, C, 1, 1); True is muted.
         scores: (N, C) float, what decided: the gradient of the true logit.
-        labels: one for each sample, such as its class; None numbers them.
-
-    Raises:
-        ValueError: mask and scores of different shapes.
+        labels: the class of each sample.
     """
     mask, scores = style.array(mask), style.array(scores).astype(float)
     mask, scores = mask.reshape(len(mask), -1).astype(bool), scores.reshape(len(scores), -1)
@@ -41,9 +38,8 @@ def channel_mutes(mask: Any, scores: Any, labels: Sequence[str] | None = None) -
     bottom.set_title(f"muted (black): {100 * mask.mean():.0f} % of the channels")
     for axes in (top, bottom):
         axes.grid(False)
-        axes.set_ylabel("sample" if labels is None else "sample's class")
-        if labels is not None:
-            axes.set_yticks(range(len(mask)), list(labels))
+        axes.set_ylabel("sample's class")
+        axes.set_yticks(range(len(mask)), labels)
     bottom.set_xlabel("channel")
     return figure
 

@@ -5,9 +5,7 @@ These are the colours of plots; those of the digits are in data/palette.py.
 
 from __future__ import annotations
 
-import functools
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +87,7 @@ def style() -> Any:
     return mpl.style.context(_STYLES)
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Decorator of a function that draws: it runs within `style()`."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: Any, **kwargs: Any) -> Figure:
-        with style():
-            return draw(*args, **kwargs)
-
-    return wrapper
+styled = style()  # as the decorator of a function that draws
 
 
 def new(height: float, alt: str, width: float = WIDTH, rows: int = 1, columns: int = 1, **subplots: Any):

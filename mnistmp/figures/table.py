@@ -28,9 +28,8 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
     for axes, split, color in zip(panels, ("test", "val"), (style.TEST, style.VALIDATION)):
         for at in y[group % 2 == 1]:
             axes.axhspan(at - 0.5, at + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
-        if f"paper_{split}_mean" in table:
-            mean, std = (table[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
-            bars(axes, mean, y + 0.17, std, horizontal=True, zorder=2, **style.PAPER_MARKER)
+        mean, std = (table[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
+        bars(axes, mean, y + 0.17, std, horizontal=True, zorder=2, **style.PAPER_MARKER)
         mean, std = table[f"{split}_mean"], table[f"{split}_std"]
         bars(axes, mean, y - 0.17, std, horizontal=True, color=color, zorder=3, **style.OURS_MARKER)
         axes.grid(False, axis="y")
