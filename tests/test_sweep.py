@@ -366,7 +366,7 @@ def test_what_another_preset_has_recorded_is_taken_over_if_it_is_the_same_run(pl
 
 def test_trained_once_and_read_afterwards(place, monkeypatch):
     fitted = []
-    monkeypatch.setattr(evidence, "save", lambda *what: None)
+    monkeypatch.setattr(evidence, "keeps_checkpoint", lambda *what: False)
     monkeypatch.setattr(engine, "fit_selected", lambda spec, **more: (fitted.append(spec.row) or record(spec), None))
     first = train.train_missing(specs_of("standard,rsc"), PRESET)
     assert train.train_missing(specs_of("standard,rsc"), PRESET) == first and fitted == ["standard", "rsc"]
