@@ -173,9 +173,7 @@ def observe(
         about = {**asked, "spec": spec.to_json(), **origin}
         write(path, seen, about)
     if about["record"] == "differs":
-        _say_once(
-            f"{row} seed {seed}, seen here, took another course than the run in the tables: machine or code differ."
-        )
+        _say_once(f"{row}, seed {seed}: retrained to look into it; its accuracies differ from the recorded run's.")
     return seen
 
 

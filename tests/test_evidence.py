@@ -92,12 +92,12 @@ def test_every_epoch_can_be_seen(place):
     assert seen.shape == (2, 64) and not np.array_equal(*seen)
 
 
-def test_a_run_of_another_course_says_so(place, capsys):
+def test_a_run_with_other_accuracies_says_so(place, capsys):
     spec = paper.spec_for("standard", 0, PRESET)
     records.save(stub_record(spec, environment={"path": "other"}), PRESET)
     evidence.observe("standard", predictions, PRESET)
     evidence.observe("standard", predictions, PRESET)
-    assert capsys.readouterr().out.count("took another course than the run in the tables") == 1  # once each
+    assert capsys.readouterr().out.count("its accuracies differ from the recorded run's") == 1  # once each
 
 
 def test_files_hold_no_pickle_and_no_date_and_are_written_back_byte_for_byte(place):
