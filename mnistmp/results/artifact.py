@@ -19,7 +19,10 @@ def artifact(found: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     for line in claims.verdicts(comparisons).itertuples():
         pairs = comparisons[comparisons["claim"] == line.claim]
         used = list(dict.fromkeys(paper.row(id).training for id in [*pairs["higher"], *pairs["lower"]]))
-        names = "all" if len(used) >= len(everything) - 1 else ",".join(used)
+        if len(used) >= len(everything) - 1:  # one row more is shorter to type than all others
+            names, used = "all", sorted(everything)
+        else:
+            names = ",".join(used)
         rows.append((f"{line.claim} ({line.where})", f"`--rows {names}`", _time(seconds[used].sum()), line.verdict))
     runs = found[found["row"].isin(everything)]
     return "\n\n".join([
