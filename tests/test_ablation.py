@@ -112,8 +112,10 @@ def test_variants_near_the_paper_are_named():
     assert channel["paper_difference"] == pytest.approx(69.0 - 68.2, abs=0.2)
     assert channel["paper_ci_low"] < 0 < channel["paper_ci_high"]
     assert channel["verdict"] == SAME
-    shown = ablation.to_markdown(lines, "paper")
-    assert re.search(r"; scaling=channel \+0\.8 \[-\d\.\d, \+\d\.\d\] \(same\); 2 more differ\.", shown)
+    shown = ablation.conclusions(lines)
+    assert re.search(
+        r"\| scaling=channel \| \+0\.8 \[-\d\.\d, \+\d\.\d\] \| same \|\n\| \| 2 more \| \| differs \|", shown
+    )
 
 
 def test_the_nearest_variant_is_named_first_and_alone_where_all_differ():
@@ -127,12 +129,12 @@ def test_the_nearest_variant_is_named_first_and_alone_where_all_differ():
         [("rcl-m0.9", name, *numbers, Difference(*numbers).verdict()) for name, numbers in told.items()],
         columns=["row", "interpretation", "paper_difference", "paper_ci_low", "paper_ci_high", "verdict"],
     )
-    opening = "- RCL, m = 0.9: default, same seeds -1.0 [-30.0, +10.0] (close); "
-    none = opening + "scaling=channel +9.0 [+5.0, +13.0] (differs); 2 more differ."
-    assert ablation.conclusions(lines) == none
+    opening = ["| RCL, m = 0.9 | default, same seeds | -1.0 [-30.0, +10.0] | close |"]
+    none = ["| | scaling=channel | +9.0 [+5.0, +13.0] | differs |", "| | 2 more | | differs |"]
+    assert ablation.conclusions(lines).splitlines()[2:] == opening + none
     lines.loc[2:, "paper_ci_low"], lines.loc[2:, "paper_ci_high"], lines.loc[2:, "verdict"] = -40.0, 40.0, UNCLEAR
-    wide = "scaling=batch -12.0 [-40.0, +40.0] (unclear); mining=raw -20.0 [-40.0, +40.0] (unclear); 1 more differs."
-    assert ablation.conclusions(lines) == opening + wide
+    wide = ["| | scaling=batch | -12.0 [-40.0, +40.0] | unclear |", "| | mining=raw | -20.0 [-40.0, +40.0] | unclear |"]
+    assert ablation.conclusions(lines).splitlines()[2:] == [*opening, *wide, "| | 1 more | | differs |"]
 
 
 def test_the_calibrations_runs_have_the_same_names_and_specs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
@@ -100,7 +101,7 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
         (line.row, line.interpretation + (f" ({line.diverged} diverged)" if line.diverged else ""), line.n,
          markdown.plus_minus(line.val_mean, line.val_std, 2), markdown.plus_minus(line.test_mean, line.test_std),
          markdown.interval(line.difference, line.ci_low, line.ci_high),
-         markdown.interval(line.paper_difference, line.paper_ci_low, line.paper_ci_high), line.verdict or "–")
+         _interval(line), line.verdict or "–")
         for line in lines.itertuples()
     )  # fmt: skip
     return "\n".join([
@@ -111,18 +112,16 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
         "default moves because another one is nearer to the paper's test column. Differences in test accuracy, "
         f"to the default over the same seeds and to the paper's mean, with their 95 % Welch intervals. {VERDICTS}",
         "",
-        conclusions(lines),
-        "",
         markdown.table(head, "llrrrrrl", cells),
         "",
     ])  # fmt: skip
 
 
 def conclusions(lines: pd.DataFrame) -> str:
-    """A line per row that is compared with the paper: all that does not differ from it, the nearest first, else the
-    nearest alone; each with difference, interval and verdict, and first the default over the same seeds."""
+    """A table of the rows that are compared with the paper: the default over the same seeds, then all that does not
+    differ from the paper, the nearest first, else the nearest alone; each with difference, interval and verdict."""
     decided = lines[lines["verdict"] != ""].sort_values("paper_difference", key=abs, kind="stable")
-    sentences = []
+    cells = []
     for row in lines["row"].unique():
         group = decided[decided["row"] == row]
         default, others = group[group["interpretation"] == DEFAULT], group[group["interpretation"] != DEFAULT]
@@ -131,10 +130,13 @@ def conclusions(lines: pd.DataFrame) -> str:
         kept = others[others["verdict"] != DIFFERS]
         kept = kept if len(kept) else others[:1]
         rest = len(others) - len(kept)
-        shown = [f"{line.interpretation} {_compared(line)}" for part in (default, kept) for line in part.itertuples()]
-        shown += [f"{rest} more {'differ' if rest > 1 else 'differs'}"] if rest else []
-        sentences.append(f"- {paper.row(row).label}: {'; '.join(shown)}.")
-    return "\n".join(sentences)
+        shown = [
+            (line.interpretation, _interval(line), line.verdict) for line in pd.concat([default, kept]).itertuples()
+        ]
+        shown += [(f"{rest} more", "", DIFFERS)] if rest else []
+        cells += [(label, *line) for label, line in zip_longest([paper.row(row).label], shown, fillvalue="")]
+    head = ("row", "interpretation", "test, ours minus the paper's [95 % CI]", "verdict")
+    return markdown.table(head, "llrl", cells)
 
 
 def write(lines: pd.DataFrame, preset: str) -> list[Path]:
@@ -166,6 +168,5 @@ def _command(row: str, preset: str) -> str:
     return f"mnistmp ablate {row}{'' if own else ' --options image_size,input_range'} --preset {preset} --seeds 0-2"
 
 
-def _compared(line) -> str:
-    interval = markdown.interval(line.paper_difference, line.paper_ci_low, line.paper_ci_high)
-    return f"{interval} ({line.verdict})"
+def _interval(line) -> str:
+    return markdown.interval(line.paper_difference, line.paper_ci_low, line.paper_ci_high)
