@@ -205,8 +205,7 @@ VARIANTS: dict[str, Variant] = {
         _MP,
         _up(
             "up-uniform",
-            "MNIST-UP, our construction of what the paper announces and nobody published: test colours independent "
-            "of the class.",
+            "MNIST-UP, our construction, as we found no files of the paper's: test colours independent of the class.",
             "uniform",
         ),
         _up(

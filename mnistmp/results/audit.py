@@ -183,8 +183,8 @@ def observed_to_markdown(table: pd.DataFrame) -> str:
     ]  # fmt: skip
     return "\n\n".join([
         "**MNIST-UP beside MNIST-MP.** Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the "
-        "denominator), by the paper's protocol, at the epoch with the best validation accuracy. The paper announces "
-        "MNIST-UP and nobody has published it: `up-uniform` and `up-anti` are our constructions. They differ from "
+        "denominator), by the paper's protocol, at the epoch with the best validation accuracy. The paper names "
+        "MNIST-UP, of which we found no files: `up-uniform` and `up-anti` are our constructions. They differ from "
         "MNIST-MP in the colours of the test digits alone, so the same networks are tested on "
         "all three. They were trained once more for this, so that lines of MNIST-MP may differ a little from Table 2.",
         markdown.table(["variant", "method", "n", "validation", "test"], "llrrr", rows),
