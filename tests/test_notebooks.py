@@ -6,6 +6,7 @@ import ast
 import getpass
 import hashlib
 import json
+import linecache
 import re
 import statistics
 from pathlib import Path
@@ -250,7 +251,9 @@ def test_shows_something_where_nothing_is_recorded(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path / "results"))
     space = {}
     for cell in code(read(name)):
-        exec(compile(python(cell).replace('"paper"', '"digits"'), name, "exec"), space)
+        source, file = python(cell).replace('"paper"', '"digits"'), f"<{name} {cell.id}>"
+        linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file  # for `inspect`
+        exec(compile(source, file, "exec"), space)
     assert space["fig"].axes
     assert [path.name for path in tmp_path.glob("figures/*")] == ["digits"]
 
