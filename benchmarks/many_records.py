@@ -68,7 +68,7 @@ def write_records(size: int) -> int:
     torch.set_num_threads(1)  # as a batch does: else the plan would measure the machine instead of reading the records
     origin = environment(device, "bfloat16", path_name(device))
     seeds = -(-size // ROWS)
-    for spec in paper.plan(PRESET, seeds=tuple(range(seeds)))[:size]:
+    for spec in paper.plan(PRESET, seeds=f"0-{seeds - 1}")[:size]:
         history = [
             {"epoch": epoch, "val_correct": 9_900 + epoch, "test_correct": 3_000 + (7 * spec.seed + epoch) % 2_000,
              "train_loss": 1 / epoch, "terms": {"cross_entropy": 1 / epoch, "extra": 0.1}, "seconds": 12.3}
@@ -104,7 +104,7 @@ class Idle:
 
 
 def schedule(size: int) -> None:
-    specs = paper.plan(PRESET, seeds=tuple(range(-(-size // ROWS))))[:size]
+    specs = paper.plan(PRESET, seeds=f"0-{-(-size // ROWS) - 1}")[:size]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MNISTMP_RESULTS"] = folder
         units = plan.train_units(specs, PRESET, 2)

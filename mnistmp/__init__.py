@@ -19,11 +19,6 @@ _HOMES = {
     "fit": "engine:fit",
     "load": "evidence:load",
     **{name: name for name in "data engine evidence figures latent losses methods paper records results".split()},
-    # Their names before the rooms had theirs.
-    "benchmark": "data.palette",
-    "protocol": "paper",
-    "report": "results.table2",
-    "training": "engine",
 }
 __all__ = sorted(_HOMES)
 

@@ -51,7 +51,7 @@ def values(row: str, method: str) -> dict[str, Any]:
         option = {short: long for long, short in _SHORT.items()}.get(option, option)
         if option not in defaults:
             raise InputError(f"Row {row!r}: there is no option {option!r}; choose from {', '.join(defaults)}.")
-        named = {word(value): value for value in choices(method)[option]} if option in choices(method) else {}
+        named = {word(value): value for value in choices(method).get(option, ())}
         try:
             found[option] = named[text] if named else type(defaults[option])(text)
         except (KeyError, ValueError):

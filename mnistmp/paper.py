@@ -200,16 +200,15 @@ def closest(default: Row) -> Row | None:
     return replace(row(f"{default.id}+{change}"), label=f"→ {change.replace('=', ' = ')}")
 
 
-def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> list[Row]:
+def trainings(rows: str = "all", notebook: str | None = None) -> list[Row]:
     """The distinct trainings behind rows, in the table's order: 15 for Table 2's 18.
 
     Args:
-        rows: "all", or ids as for `row`, as a list or separated by commas.
+        rows: "all", or ids as for `row`, separated by commas.
         notebook: keep only those that this notebook trains.
     """
     known = all_rows()
-    ids = rows.split(",") if isinstance(rows, str) else rows
-    chosen = known if rows == "all" else [row(id.strip()) for id in ids]
+    chosen = known if rows == "all" else [row(id.strip()) for id in rows.split(",")]
     found = [row(id) for id in dict.fromkeys(r.training for r in chosen)]
     place = {r.id: place for place, r in enumerate(known)}
     return sorted((r for r in found if notebook in (None, r.notebook)), key=lambda r: place[r.id.partition("+")[0]])
@@ -290,8 +289,8 @@ def precision(preset_name: str, requested: str | None = None) -> str:
 
 def plan(
     preset_name: str,
-    rows: str | list[str] = "all",
-    seeds: str | tuple[int, ...] | None = None,
+    rows: str = "all",
+    seeds: str | None = None,
     precision: str | None = None,
     notebook: str | None = None,
 ) -> list[RunSpec]:
@@ -304,9 +303,6 @@ def plan(
     """
     scale, chosen = preset(preset_name), trainings(rows, notebook)
     if seeds == "recorded":
-        seeds = ()
-    elif seeds is None:
-        seeds = scale.seeds
-    elif isinstance(seeds, str):
-        seeds = parse_seeds(seeds)
-    return [spec_for(r.id, seed, preset_name, precision) for seed in seeds for r in chosen]
+        return []
+    numbers = scale.seeds if seeds is None else parse_seeds(seeds)
+    return [spec_for(r.id, seed, preset_name, precision) for seed in numbers for r in chosen]

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from mnistmp import paper, selection
 from mnistmp.figures import style
+from mnistmp.results.markdown import span
 
 _RULES = {"best-validation": ("o", "best validation"), "early-stop": ("D", "early stop @95")}
 # Where the two are the same, as on the original MNIST, the broader line shows behind the other.
@@ -102,8 +103,7 @@ def _legend(figure, used, counts, diverged):
         handles.append(Line2D([], [], marker="x", label="diverged", **look))
     title = None
     if max(counts, default=0) > 1:
-        many = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-        title = f"thin: one seed; bold: mean of {many} seeds"
+        title = f"thin: one seed; bold: mean of {span(counts)} seeds"
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=7.5)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from mnistmp.figures import style
+from mnistmp.results.markdown import span
 
 _ASIDE = 0.006  # ours and the paper's points stand this far beside their margin
 _OTHERWISE = {"marker": "^", "markersize": 4.5, "color": style.OURS}
@@ -84,10 +85,7 @@ def seeds_note(counts: pd.Series) -> str:
     """The legend's words for ours, with how many seeds stand behind a point."""
     if not len(counts):
         return "ours: no records yet"
-    low, high = int(counts.min()), int(counts.max())
-    if high == 1:
-        return "ours (1 seed)"
-    return f"ours ± std ({high} seeds)" if low == high else f"ours ± std ({low} to {high} seeds)"
+    return "ours (1 seed)" if max(counts) == 1 else f"ours ± std ({span(counts)} seeds)"
 
 
 def paper_note(table: pd.DataFrame) -> str:
