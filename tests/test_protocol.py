@@ -162,11 +162,11 @@ def test_presets_differ_from_it_only_where_they_say():
 def test_plan_goes_seed_by_seed_in_the_tables_order():
     order = [r.id for r in trainings()]
     assert [(s.seed, s.row) for s in plan("digits", seeds="2,0")] == [(seed, id) for seed in (0, 2) for id in order]
-    assert [(s.seed, s.row) for s in plan("quick", "rsc,dropout", (5, 1))] == [
-        (5, "dropout"),
-        (5, "rsc"),
+    assert [(s.seed, s.row) for s in plan("quick", "rsc,dropout", "5,1")] == [
         (1, "dropout"),
         (1, "rsc"),
+        (5, "dropout"),
+        (5, "rsc"),
     ]
     assert [s.row for s in plan("quick", notebook="03_dropout")] == NOTEBOOKS["03_dropout"]
     assert [s.row for s in plan("quick", rows="rsc,dropout", notebook="07_rsc")] == ["rsc"]
