@@ -23,7 +23,7 @@ import torch
 
 from mnistmp import engine, files, paper, paths, records
 from mnistmp.engine.splits import Splits
-from mnistmp.errors import InputError, require
+from mnistmp.errors import InputError, first_line, require
 from mnistmp.fast.layers import accelerate
 from mnistmp.methods import Method
 from mnistmp.records import RunRecord
@@ -133,8 +133,7 @@ def _read_checkpoint(path: Path, device: torch.device) -> tuple[RunRecord, Metho
         network = engine.build(record.spec, device)
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:100]
-        raise InputError(f"{path} holds no usable weights: {reason}; delete it and train again.") from None
+        raise InputError(f"{path} holds no usable weights: {first_line(error)}; delete it and train again.") from None
     return record, network.eval()
 
 
@@ -189,8 +188,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             arrays = {name: file[name] for name in file.files}
         return arrays, json.loads(arrays.pop("about").tobytes())
     except Exception as error:  # zipfile, zlib, numpy and json promise no list of what bad bytes make them raise
-        reason = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise InputError(f"{path} cannot be used: {reason}; delete it, and it is made again.") from None
+        raise InputError(f"{path} cannot be used: {first_line(error)}; delete it, and it is made again.") from None
 
 
 def write(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
