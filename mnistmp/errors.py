@@ -39,11 +39,6 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     require(isinstance(value, str) and value in choices, name, value, f"choose one of {', '.join(choices)}")
 
 
-def check_callable(name: str, value: object) -> None:
-    """InputError unless `value` can be called, or is None."""
-    require(value is None or callable(value), name, value, "give a function of an image or a label, or None")
-
-
 def first_line(error: object) -> str:
     """The first line of what an error says, or its name where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -275,7 +275,7 @@ def precision(preset_name: str, requested: str | None = None) -> str:
     bfloat16 where the device multiplies it natively, else float32.
     """
     from mnistmp import paths, records
-    from mnistmp.engine.device import fastest_precision
+    from mnistmp.engine import device
 
     wanted = requested or os.environ.get("MNISTMP_PRECISION") or preset(preset_name).precision
     if wanted != "auto":
@@ -284,7 +284,7 @@ def precision(preset_name: str, requested: str | None = None) -> str:
         # The next one may be readable; who loads all of them says what is wrong.
         with contextlib.suppress(records.RecordError, UnknownMethod):
             return records.read(path).spec.precision
-    return fastest_precision()
+    return "bfloat16" if device.native_bfloat16() else "float32"
 
 
 def plan(

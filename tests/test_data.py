@@ -210,7 +210,7 @@ def test_unreadable_folder(tiny, monkeypatch, download):
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "stat", refuse) if download else patch.setattr(np, "fromfile", refuse)
+        patch.setattr(Path, "stat", refuse) if download else patch.setattr(data.digits, "read_bounded", refuse)
         with pytest.raises(data.DataError) as caught:
             data.load("mnist", tiny.resolve(), download=download)
     assert f"{TRAIN_IMAGES} cannot be read (Permission denied)" in str(caught.value)

@@ -16,7 +16,7 @@ from mnistmp import data
 from mnistmp.data import variants
 from mnistmp.data.palette import PALETTE, as_palette, check_geometry, color_table, mean_color
 from mnistmp.data.variants import VARIANTS, Variant
-from mnistmp.errors import check_callable, check_choice
+from mnistmp.errors import check_choice, require
 
 
 class ColoredMNIST(torchvision.datasets.VisionDataset):
@@ -51,8 +51,9 @@ class ColoredMNIST(torchvision.datasets.VisionDataset):
         self.variant = variants.find(variant)
         check_choice("split", split, tuple(self.variant.splits))  # before the digits are loaded or even downloaded
         check_choice("check", check, ("raise", "warn"))
-        check_callable("transform", transform)
-        check_callable("target_transform", target_transform)
+        for name, function in (("transform", transform), ("target_transform", target_transform)):
+            valid = "give a function of an image or a label, or None"
+            require(function is None or callable(function), name, function, valid)
         classes = len(self.variant.classes)
         if any(one.rest == "mean" for one in self.variant.splits.values()):
             check_geometry(self.variant.palette, strict=check == "raise", classes=classes)

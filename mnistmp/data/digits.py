@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import socket
-import stat
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +22,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from mnistmp.errors import DataError, check_choice
+from mnistmp.files import read_bounded
 
 DATASETS = ("mnist", "digits")
 
@@ -135,9 +135,7 @@ def _read_idx(root: Path, name: str) -> torch.Tensor:
             f"(download=True), set MNISTMP_DATA to a folder that holds it, {DIGITS_REMEDY}."
         ) from FileNotFoundError(name)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never answer, a device never end
-            raise OSError(0, "not a file")
-        content = _unpacked(np.fromfile(path, dtype=np.uint8, count=SIZE_LIMIT))
+        content = _unpacked(np.frombuffer(bytearray(read_bounded(path, SIZE_LIMIT)), np.uint8))
     except OSError as error:
         raise _unreadable(path, error) from error
     if hashlib.sha256(content).hexdigest() != MNIST_SHA256[name]:

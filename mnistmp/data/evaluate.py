@@ -11,7 +11,7 @@ import torch
 
 from mnistmp.data.dataset import ColoredMNIST
 from mnistmp.data.variants import Variant
-from mnistmp.errors import InputError, require
+from mnistmp.errors import InputError, first_line, require
 
 
 def evaluate(
@@ -53,7 +53,7 @@ def evaluate(
     try:
         torch.empty(0, device=device)
     except (RuntimeError, TypeError, AssertionError) as error:  # torch built without CUDA asserts
-        why = str(error).splitlines()[0].rstrip(".")
+        why = first_line(error).rstrip(".")
         raise InputError(f"device is {device!r}, which cannot be used here ({why}); give one such as 'cpu'.") from None
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device="cpu")
     with torch.inference_mode(), _evaluating(model):
@@ -73,7 +73,7 @@ def evaluate(
             try:
                 logits = model(batch.to(device))
             except RuntimeError as error:  # other channels, another size or precision
-                why = str(error).partition("\n")[0]
+                why = first_line(error)
                 raise InputError(f"The model fails on float32 images {tuple(batch.shape)}: {why}.") from error
             named = _answers(logits, len(labels), classes)
             confusion += torch.bincount(classes * labels + named, minlength=classes**2).view(classes, classes)

@@ -55,8 +55,3 @@ def native_bfloat16(device: str | torch.device | None = None) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
-def fastest_precision() -> str:
-    """ "bfloat16" where the device that runs take multiplies it natively, else "float32"."""
-    return "bfloat16" if native_bfloat16() else "float32"

@@ -58,9 +58,6 @@ def fit(
     Returns:
         A record of status "done"; or "diverged", with the epoch, when the loss or a weight
         became NaN or infinite.
-
-    Raises:
-        DataError: the digits are missing or not what they should be.
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     device = pick_device(device)
@@ -184,11 +181,7 @@ def build(spec: RunSpec, device: torch.device, precision: str | None = None) -> 
 
 
 def try_out(spec: RunSpec) -> None:
-    """One loss and its gradient on random images, so that a method's mistakes show before any training.
-
-    Raises:
-        InputError: what fails, in one sentence.
-    """
+    """One loss and its gradient on random images, so that a method's mistakes show before any training."""
     labels = torch.arange(20) % 10
     images = torch.rand(20, 3, spec.image_size, spec.image_size, generator=generator(0, "noise"))
     try:
