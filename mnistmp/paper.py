@@ -200,15 +200,16 @@ def closest(default: Row) -> Row | None:
     return replace(row(f"{default.id}+{change}"), label=f"→ {change.replace('=', ' = ')}")
 
 
-def trainings(rows: str = "all", notebook: str | None = None) -> list[Row]:
+def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> list[Row]:
     """The distinct trainings behind rows, in the table's order: 15 for Table 2's 18.
 
     Args:
-        rows: "all", or ids as for `row`, separated by commas.
+        rows: "all", or ids as for `row`, as a list or separated by commas.
         notebook: keep only those that this notebook trains.
     """
     known = all_rows()
-    chosen = known if rows == "all" else [row(id.strip()) for id in rows.split(",")]
+    ids = rows.split(",") if isinstance(rows, str) else rows
+    chosen = known if rows == "all" else [row(id.strip()) for id in ids]
     found = [row(id) for id in dict.fromkeys(r.training for r in chosen)]
     place = {r.id: place for place, r in enumerate(known)}
     return sorted((r for r in found if notebook in (None, r.notebook)), key=lambda r: place[r.id.partition("+")[0]])
@@ -289,7 +290,7 @@ def precision(preset_name: str, requested: str | None = None) -> str:
 
 def plan(
     preset_name: str,
-    rows: str = "all",
+    rows: str | list[str] = "all",
     seeds: str | None = None,
     precision: str | None = None,
     notebook: str | None = None,

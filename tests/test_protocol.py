@@ -110,14 +110,15 @@ def test_every_row_is_trained_by_one_notebook():
     [
         ("rcl-inf,standard", ["standard", "rcl-inf"]),  # in Table 2's order
         (" rcl-m0.9-early-stop , rcl-m0.9 ", ["rcl-m0.9"]),
-        ("jigsaw-early-stop", ["jigsaw"]),
+        (["jigsaw-early-stop"], ["jigsaw"]),
+        ([], []),
     ],
 )
 def test_rows_name_their_trainings(rows, expected):
     assert [r.id for r in trainings(rows)] == expected
 
 
-@pytest.mark.parametrize("rows", ["standrad", "", "standard,", "standard rsc", "rcl-m0.7", "ALL"])
+@pytest.mark.parametrize("rows", ["standrad", "", "standard,", "standard rsc", "rcl-m0.7", ["all"], "ALL"])
 def test_unknown_row_is_refused_with_the_ids(rows):
     with pytest.raises(
         InputError, match="There is no row '.*'; choose from standard, dropout, .*, standard-original"

@@ -30,7 +30,7 @@ def train_missing(
 
 
 def train_planned(
-    preset: str, rows: str = "all", seeds: str | None = None, notebook: str | None = None, *, progress=print
+    preset: str, rows: str | list[str] = "all", seeds: str | None = None, notebook: str | None = None, *, progress=print
 ) -> list[RunRecord]:
     """The runs that a notebook is asked for: `train_missing` of `paper.plan`, at the preset's precision."""
     specs = paper.plan(preset, rows, seeds, paper.precision(preset), notebook)
