@@ -73,9 +73,12 @@ def with_closest(preset: str, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_closest(preset: str, found: pd.DataFrame) -> pd.DataFrame:
-    """`with_closest` in place of the rows' own runs, under their names, as `nearest` does with lines."""
+    """`with_closest` in place of the rows' own runs, under their names, for comparisons between rows.
+
+    Plain dropout stays: the rows with a regulariser rescale, and without that it would be compared with other masks.
+    """
     found = with_closest(preset, found)
-    others = {other: row for other, row in _closest().items() if other in set(found["row"])}
+    others = {other: row for other, row in _closest().items() if other in set(found["row"]) and row != "dropout"}
     found = found[~found["row"].isin(others.values())]
     return found.assign(row=found["row"].replace(others))
 
@@ -239,9 +242,11 @@ def conclusion(table: pd.DataFrame) -> list[str]:
     own, other = table[table["interpretation"] == ""], table[table["interpretation"] != ""]
     said = _counted(own)
     if said and len(other):
-        how = ("Lines →: the row above under another interpretation, one for all rows of a method, which comes closest "
-               "to the paper's numbers and was chosen after seeing them, test accuracy included. With these in place "
-               "of their rows:")  # fmt: skip
+        how = (
+            "Lines →: the row above under another interpretation, which comes closest to the paper's numbers and was "
+            "chosen after seeing them, test accuracy included. RCL's is one for all margins; dropout's is of the plain "
+            "row alone, as with a regulariser the default is closer. With these lines in place of their rows:"
+        )
         said += [how, *_counted(nearest(table))]
     return said
 
