@@ -132,7 +132,7 @@ EVERY = {
     "latent-2": lambda: figures.latent_space([panel(), panel("standard, test")]),
     "channel-mutes": lambda: figures.channel_mutes(noise(20, 128) > 0.5, noise(20, 128), labels=[*2 * "0123456789"]),
     "singular-values": lambda: figures.singular_values([abs(noise(128))] * 11, [f"epoch {at}" for at in range(11)]),
-    "covariance": lambda: figures.covariance_matrices(np.cov(noise(64, 99)), np.eye(64), ["Dropout", "Covariance"]),
+    "covariance": lambda: figures.covariance_matrices(2 * np.cov(noise(64, 99)), np.eye(64), ["Dropout", "Covariance"]),
     "logit-spread": lambda: figures.logit_spread({"standard": 9 * noise(500, 10), "decoupling": noise(500, 10)}),
     "differences": lambda: figures.interpretation_differences(interpretations(), "dropout", "rcl-m0.9"),
     "differences-empty": lambda: figures.interpretation_differences(interpretations()[:0], "dropout"),
@@ -186,6 +186,20 @@ def test_nothing_overlaps_and_nothing_is_cut_off(built, name, monkeypatch):
     for (first, a), (second, b) in itertools.combinations(boxes, 2):
         across, up = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
         assert across < 2 or up < 2, f"{first!r} and {second!r} overlap"
+
+
+@pytest.mark.parametrize("name", ["covariance", "table", "claims", "differences"])
+def test_nothing_of_a_saved_picture_is_cut_off(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTMP_FIGURES", str(tmp_path))
+    figure = EVERY[name]()
+    png, _ = style.save(figure, name, "paper")
+    for picture in (png, io.BytesIO(style.render(figure, "png", style.DISPLAY_DPI))):
+        assert white_border(picture)
+
+
+def white_border(picture):
+    pixels = np.asarray(Image.open(picture).convert("L"))
+    return min(side.min() for side in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])) > 250
 
 
 @pytest.mark.parametrize("dpi", [style.DISPLAY_DPI, *style.SAVE_DPI.values()])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import base64
 import getpass
 import hashlib
+import io
 import json
 import linecache
 import re
@@ -12,8 +14,10 @@ import statistics
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
+from PIL import Image
 from torchvision.datasets import MNIST
 
 from mnistmp import evidence, paper
@@ -127,6 +131,9 @@ def test_shows_the_expected_number_of_images():
         assert len(shown) in (expected if isinstance(expected, range) else [expected])
         for output in shown:
             assert output.metadata["image/png"]["alt"]  # for readers who cannot see it
+            pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("L"))
+            border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+            assert border.min() > 250, f"{name}: {output.metadata['image/png']['alt']} is cut off"
 
 
 def test_parameters_are_the_literal_lines_that_papermill_reads():

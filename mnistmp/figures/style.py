@@ -135,7 +135,8 @@ def note_on(preset: str) -> str:
 def _fix_layout(figure: _Figure) -> None:
     # The solver of the layout differs in the last bit from one time to the next, which a PDF's decimals may show.
     if engine := figure.get_layout_engine():
-        engine.execute(figure)
+        with style():  # ticks and their letters are made here
+            engine.execute(figure)
         figure.set_layout_engine("none")
         for axes in figure.axes:
             axes.set_position(np.round(axes.get_position(original=True).bounds, 6))
