@@ -56,7 +56,8 @@ def _claims(verdicts: pd.DataFrame, which: str) -> str:
     told = {verdict: verdicts["claim"][verdicts["verdict"] == verdict] for verdict in claims.ORDER}
     named = [f"{verdict}: {'; '.join(told[verdict])}" for verdict in (claims.CONTRADICTED, claims.WEAKER)
              if len(told[verdict])]  # fmt: skip
-    counts = f"{len(told[claims.HOLDS])} hold and {len(told[claims.UNDECIDED])} are undecided"
+    undecided = len(told[claims.UNDECIDED])
+    counts = f"{len(told[claims.HOLDS])} hold and {undecided} {'is' if undecided == 1 else 'are'} undecided"
     rest = "".join(f" {part[0].upper()}{part[1:]}." for part in named)
     return f"**{which.format(len(verdicts))} {counts}.**{rest}"
 
