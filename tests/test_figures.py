@@ -139,7 +139,7 @@ EVERY = {
     "claims": lambda: figures.claims(comparisons()),
     "neighbours": lambda: figures.neighbour_distances(
         {title: (abs(noise(50)), 1 + abs(noise(50))) for title in ("untrained", "standard training", "RCL, m = 0.9")},
-        (0.2, 0.4, 0.6, 0.8, 0.9),
+        (0.2, 0.4, 0.6, 0.8, 0.9, 1.0),
     ),
     "lines-log": lambda: figures.lines(epochs(), "anchors pushed (%)", log=True),
     "weight-grid": lambda: figures.weight_grid(weights(), picked=1, paper=1, collapse_below=90),

@@ -96,7 +96,7 @@ def neighbour_distances(groups: Mapping[str, tuple[Any, Any]], margins: Sequence
         axes.scatter(negative, positive, s=9, color=style.OURS, alpha=0.6, linewidths=0, zorder=2)
         # Both axes alike: the slope of a line is its margin.
         axes.set(title=title, xlim=(0, reach), ylim=(0, reach), xlabel="to the nearest negative", box_aspect=1)
-        axes.text(1.02, 1, "m", transform=axes.transAxes, fontsize=6.5, color="#505050", style="italic", va="top")
+        axes.text(1.02, 1.04, "m", transform=axes.transAxes, fontsize=6.5, color="#505050", style="italic")
         axes.locator_params(nbins=4)
     grid[0, 0].set_ylabel("to the nearest positive")
     return figure
