@@ -233,7 +233,9 @@ def test_what_we_found_is_what_the_records_say(monkeypatch):
             }
         assert cited or name in ("01_dataset", "09_latent_space", "11_your_method")  # cite none
         # What was seen in a network is shown by the notebook itself.
-        shown = str([(output.get("text"), output.get("data", {}).get("text/html")) for output in outputs(read(name))])
+        data = [output.get("data", {}) for output in outputs(read(name))]
+        shown = str([[one.get("text/html"), one.get("text/markdown")] for one in data])
+        shown += str([output.get("text") for output in outputs(read(name))])
         others = re.sub(r"[\d.]+ ± [\d.]+", "", cells[0].partition("## What we found")[2])
         others = set(re.findall(r"\d+\.\d+(?= %)|\d+\.\d\d+", others))
         assert others <= set(re.findall(r"\d+\.\d+", shown)), (name, others)
