@@ -25,7 +25,7 @@ def test_tables_are_the_records(monkeypatch):
         "interpretations": ablation.conclusions(interpretations),
         "artifact": artifact.artifact(found, compared[0]),
     }
-    assert "Of the paper's 12 statements, for the rows as written, " in shown["findings"]
+    assert "Of 12 statements of the paper's text and table, as written, " in shown["findings"]
     for part, text in shown.items():
         assert markdown.block(part) == text.strip(), "run: mnistmp table --preset paper --readme"
     measured = calibration.table(calibration.SEEDS)

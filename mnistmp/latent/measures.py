@@ -77,4 +77,6 @@ def claims(panels: Sequence[Embedding]) -> pd.DataFrame:
             words = [f"({side})" if len(side) == 1 else f"({side[0]}) to ({side[1]})" for side in sides]
             lines.append((statement, measured + (" lost" if len(sides[0]) == 2 else ""), f"{words[0]} {high:.2f}",
                           f"{words[1]} {low:.2f}", "yes" if high > low else "no"))  # fmt: skip
-    return pd.DataFrame(lines, columns=["the paper says", "measured by", "above", "below", "holds here"])
+    return pd.DataFrame(
+        lines, columns=["the paper says", "measured by", "expected larger", "expected smaller", "holds here"]
+    )

@@ -124,9 +124,9 @@ def table1(measured: pd.DataFrame, dataset: str = "mnist") -> str:
     digits = "MNIST" if dataset == "mnist" else "scikit-learn's digits (not MNIST)"
     return (
         f"**Table 1**, what the paper says beside what was measured on {digits}. SDG, MDG: one or several training "
-        "domains; UP, MP: the colour is uncorrelated with the class at test time, or missing; LN: label noise, CE: "
-        "counter-examples, digits not in the colour of their own class, both of the training digits.\n\n"
-        + markdown.table(head, "llllllrrrr", rows)
+        "domains; UP, MP: the colour is uncorrelated or anti-correlated with the class at test time, or missing; LN: "
+        "label noise, CE: counter-examples, digits not in the colour of their own class, both of the training "
+        "digits.\n\n" + markdown.table(head, "llllllrrrr", rows)
     )
 
 

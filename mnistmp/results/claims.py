@@ -150,10 +150,10 @@ def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
         f"Differences in percentage points over n = {markdown.span(comparisons['n'])} shared seeds, with the 95 % "
         f"interval of a paired t test; p after Holm's correction for all {len(comparisons)} comparisons. A claim holds "
         f"or is contradicted where p is below {LEVEL:g}; else it is weaker than in the paper where the interval ends "
-        "below the paper's difference, and undecided where it does not. Of several comparisons the worst is shown. "
-        f'"Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart. The last column is the verdict '
-        "with the lines → of Table 2 in place of their rows, which were chosen after seeing the paper's numbers; but "
-        "for dropout's, as the rows with a regulariser have no such line.",
+        "below the paper's difference, and undecided where it does not. Of several comparisons the one that the "
+        f'verdict rests on is shown. "Marginally" and "barely" are taken as less than {MARGINALLY:g} points apart, and '
+        "p tests that. The last column is the verdict with the lines → of Table 2 in place of their rows, which were "
+        "chosen after seeing the paper's numbers; but for dropout's, as the rows with a regulariser have no such line.",
         "",
         markdown.table(head, "lllrrrl", rows),
         "",

@@ -168,10 +168,10 @@ def to_markdown(table: pd.DataFrame) -> str:
         ), f"{line.deviations:+.1f}"]
         for line in table[table["n"] > 0].itertuples(index=False)
     ]  # fmt: skip
-    head = ["method", "n", "train", "train, published", "test", "test, published", "apart"]
+    head = ["method", "n", "train", "train, published", "test", "test, published", "difference / std"]
     return "\n\n".join([
         markdown.table(head, "lrrrrrr", rows),
-        "Accuracy in percent, mean ± standard deviation over restarts; *apart*: how many published standard deviations "
-        "our test mean is from the published one. The authors chose the settings by accuracy on the test environment "
-        "too, so none of these numbers is an estimate for new data.",
+        "Accuracy in percent, mean ± standard deviation over restarts; *difference / std*: how many published standard "
+        "deviations our test mean is from the published one. The authors chose the settings by accuracy on the test "
+        "environment too, so none of these numbers is an estimate for new data.",
     ])  # fmt: skip
