@@ -32,6 +32,9 @@ class LeNet(nn.Module):
         features: F, images (N, 3, H, W) -> features (N, 128, k, k), all >= 0;
             k = 4 for 28x28 images and 5 for 32x32.
         classifier: features -> logits (N, num_classes).
+
+    Raises:
+        ValueError: the image is too small for two 5x5 convolutions and poolings.
     """
 
     def __init__(self, num_classes: int = 10, image_size: int = 28):

@@ -162,7 +162,11 @@ def own_row(id: str, label: str, method: str | None = None, options: Mapping[str
 
 
 def all_rows() -> tuple[Row, ...]:
-    """The rows of Table 2, and those of the files that MNISTMP_METHODS names."""
+    """The rows of Table 2, and those of the files that MNISTMP_METHODS names.
+
+    Raises:
+        InputError: a file that fails, names no rows, or rows that cannot be.
+    """
     known = {row.id: row for row in TABLE2}
     for module in own.modules():
         added = getattr(module, "ROWS", None)
@@ -206,6 +210,9 @@ def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> lis
     Args:
         rows: "all", or ids as for `row`, as a list or separated by commas.
         notebook: keep only those that this notebook trains.
+
+    Raises:
+        InputError: an unknown row.
     """
     known = all_rows()
     ids = rows.split(",") if isinstance(rows, str) else rows
@@ -216,7 +223,11 @@ def trainings(rows: str | list[str] = "all", notebook: str | None = None) -> lis
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds from "0-9", "3", "0,2,5" or a mix, in increasing order, each once."""
+    """Seeds from "0-9", "3", "0,2,5" or a mix, in increasing order, each once.
+
+    Raises:
+        InputError: anything else, a range that runs backwards, or more than 100,000 seeds.
+    """
     seeds: set[int] = set()
     for part in str(text).split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)

@@ -17,6 +17,9 @@ def select(val_correct: Sequence[int], val_total: int, rule: str = "best-validat
         val_total: number of validation digits.
         rule: "best-validation", the first epoch that reaches the highest accuracy; "early-stop",
             the first with 95 % or more and, in a run that never gets there, the same as "best-validation".
+
+    Raises:
+        ValueError: another rule.
     """
     if rule not in RULES:
         raise ValueError(f"There is no selection rule {rule!r}; choose one of {', '.join(RULES)}.")

@@ -68,6 +68,9 @@ class Variant:
         value_range: black and full colour in `ColoredMNIST.tensors`.
         merged: environments are not told apart.
         seed: every random draw derives from it, from the split's name and from what is drawn.
+
+    Raises:
+        InputError: a combination that cannot be, in one sentence.
     """
 
     name: str

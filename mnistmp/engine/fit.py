@@ -58,6 +58,9 @@ def fit(
     Returns:
         A record of status "done"; or "diverged", with the epoch, when the loss or a weight
         became NaN or infinite.
+
+    Raises:
+        DataError: the digits are missing or not what they should be.
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     device = pick_device(device)

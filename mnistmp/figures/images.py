@@ -52,6 +52,9 @@ def image_grid(
         rows: how many, or what stands before each; N must be a multiple.
         value_range: the floats that are black and full colour; values outside are cut off. The
             default is the network's input range.
+
+    Raises:
+        ValueError: images that do not fill the grid.
     """
     return _grid(rgb(images, value_range), rows, titles, alt="A grid of images.")
 

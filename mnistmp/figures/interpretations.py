@@ -18,6 +18,9 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     Args:
         table: as of `results.search.table`; trainings of ten epochs are shown.
         highlighted: candidate -> its words in the legend, at most three; they are drawn as curves over the margins.
+
+    Raises:
+        ValueError: a highlighted candidate without a run.
     """
     margins = [row for row in paper.TABLE2 if row.method == "rcl" and row.id == row.training]
     whole = table[(table["epochs"] == 10) & (table["n"] > 0) & table["row"].isin([row.id for row in margins])]

@@ -27,6 +27,9 @@ def margin_curve(table: pd.DataFrame, otherwise: pd.DataFrame | None = None) -> 
             alone, rows that the paper does not have show ours alone. Error bars are standard
             deviations over seeds, n of them; one seed has none.
         otherwise: the same rows under another interpretation, as of `table2.nearest`, drawn in black.
+
+    Raises:
+        ValueError: no row has a margin.
     """
     rows = table.assign(margin=table["id"].map(_margin)).dropna(subset="margin").sort_values("margin")
     if not len(rows):

@@ -21,6 +21,9 @@ def channel_mutes(mask: Any, scores: Any, labels: Sequence[Any]) -> style.Figure
         mask: (N, C) bool, or anything that flattens to it such as (N, C, 1, 1); True is muted.
         scores: (N, C) float, what decided: the gradient of the true logit.
         labels: the class of each sample.
+
+    Raises:
+        ValueError: mask and scores of different shapes.
     """
     mask, scores = style.array(mask), style.array(scores).astype(float)
     mask, scores = mask.reshape(len(mask), -1).astype(bool), scores.reshape(len(scores), -1)

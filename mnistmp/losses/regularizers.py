@@ -34,6 +34,9 @@ def double_soft_orthogonality(weight: torch.Tensor, norm: str = "squared") -> to
     Returns:
         Scalar >= 0. "squared" cannot go below |Cin*k*k - Cout|, the part of the larger identity
         that the smaller side cannot span.
+
+    Raises:
+        ValueError: an unknown norm.
     """
     check_choice("norm", norm, ("squared", "unsquared", "mean"))
     filters = at_least_float32(weight).flatten(1)  # W', a filter a row
@@ -62,6 +65,9 @@ def decorrelation(features: torch.Tensor, layout: str = "positions", reduction: 
 
     Returns:
         Scalar >= 0. The covariance is the biased one (divided by the number of rows).
+
+    Raises:
+        ValueError: another shape, an empty batch, an unknown layout or reduction.
     """
     check_choice("layout", layout, ("positions", "pooled", "flat"))
     check_choice("reduction", reduction, ("sum", "mean"))
@@ -101,6 +107,9 @@ def spectral_decoupling(
 
     Returns:
         Scalar >= 0.
+
+    Raises:
+        ValueError: an empty batch, an unknown reduction, or labels that are missing.
     """
     check_choice("reduction", reduction, ("mean", "sum", "half-mean", "true-logit"))
     check_batch("logits", logits)

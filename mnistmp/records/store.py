@@ -67,6 +67,9 @@ def check_writable(preset: str) -> None:
 
     Temporary files that a killed run left there are removed once they are a day old, by the clock
     of the file system: ours may be wrong, and another machine may be writing now.
+
+    Raises:
+        RecordError: they cannot; one sentence with the reason.
     """
     runs = paths.results(preset) / "runs"
     probe = runs / f".probe-{os.getpid()}-{uuid.uuid4().hex}.tmp"
