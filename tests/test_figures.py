@@ -50,9 +50,11 @@ def table2(n=10, missing=()):
         known, spread = (0 if count else math.nan), (1 if count > 1 else math.nan)
         ours = val + random.normal(0, 0.1) + known, 2 * val_std * spread
         ours += test + random.normal(0, 2) + known, test_std * spread
-        lines.append((row.id, row.label, count, *ours, *row.paper))
+        lines.append((row.id, row.label, "", count, *ours, *row.paper))
     sides = [f"{split}_{what}" for split in ("val", "test") for what in ("mean", "std")]
-    return pd.DataFrame(lines, columns=["id", "label", "n", *sides, *(f"paper_{side}" for side in sides)])
+    return pd.DataFrame(
+        lines, columns=["id", "label", "interpretation", "n", *sides, *(f"paper_{side}" for side in sides)]
+    )
 
 
 def panel(title="standard, validation", count=400, accuracy=0.8):

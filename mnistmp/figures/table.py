@@ -19,7 +19,7 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
             not have shows ours alone.
     """
     y = pd.Series(range(len(table)), index=table.index)
-    group = (~table["id"].str.contains("+", regex=False)).cumsum()  # a row and its lines →, which share a stripe
+    group = (table["interpretation"] == "").cumsum()  # a row and its lines →, which share a stripe
     alt = "Test and validation accuracy of every row of Table 2, mean and standard deviation, ours beside the paper's."
     figure, panels = style.new(
         0.25 * len(table) + 0.75, alt, width=style.NARROW, columns=2, sharey=True, width_ratios=(2, 1)

@@ -241,8 +241,6 @@ def _verdict(scored: pd.DataFrame) -> str:
     text += "."
     if missing := complete.count(False):
         may = in_order(scored[scored["open"]])
-        text += f" {missing} of {len(order)} are incomplete, and "
-        text += (
-            f"{len(may)} of these may still fit better: {'; '.join(map(str, may))}." if may else "none can fit better."
-        )
+        rest = f"{len(may)} of these may still fit better: {'; '.join(map(str, may))}" if may else "none can fit better"
+        text += f" {missing} of {len(order)} are incomplete, and {rest}."
     return text
