@@ -21,7 +21,6 @@ TABLES = {
     "mnistmp calibrate --recorded": (["calibration/runs/*", "paper/runs/*"], ["calibration/*.*"]),
     "mnistmp search --recorded": (["search/runs/*", "paper/runs/*"], ["search/*.*"]),
     "mnistmp audit --preset paper": (["variants/irm/*", "paper/evidence/*"], ["variants/*.*"]),
-    "mnistmp select-weights METHOD --preset paper": (["paper/runs/*"], ["paper/weights/*.*"]),
     **{
         f"python benchmarks/precision.py --preset {name}": (
             [f"precision-{name}-{precision}/runs/*" for precision in ("float32", "bfloat16")],

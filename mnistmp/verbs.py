@@ -150,12 +150,19 @@ def select_weights(args: argparse.Namespace) -> int:
 
     threshold = weights.THRESHOLD if args.threshold is None else args.threshold
     weights.check_threshold(threshold)
-    specs = weights.specs(args.method, args.preset, args.seeds, paper.precision(args.preset, args.precision))
-    code = _train(Sweep(specs, args.preset, jobs=args.jobs, sources=[search.PRESET]), args)
-    if code == 0 and not args.dry_run:  # the rule needs all of the grid
-        grid = weights.table(records.recorded(specs, args.preset), threshold)
-        _show(weights.to_markdown(grid), weights.write(grid, args.preset))
-    return code
+    steps = weights.specs(args.method, args.preset, args.seeds, paper.precision(args.preset, args.precision))
+    if args.dry_run:
+        print("At most:")
+        steps = [sum(steps, [])]
+    for specs in steps:
+        code = _train(Sweep(specs, args.preset, jobs=args.jobs, sources=[search.PRESET]), args)
+        if code or args.dry_run:
+            return code
+        grid = weights.table(records.load(args.preset), threshold)
+        if weights.pick(grid, weights.weighted_row(args.method).id) is not None:
+            break  # smaller weights cannot change what the rule picks
+    _show(weights.to_markdown(grid, args.preset, args.method), weights.write(grid, args.preset))
+    return 0
 
 
 @verb("a row under other interpretations of the paper, one at a time", "row", *STUDY, "--options", makes=True)
@@ -318,14 +325,14 @@ def _train(sweep: Sweep, args: argparse.Namespace) -> int:
 
 
 def _table(preset: str) -> dict[str, str]:
-    """Print Table 2, write it with the paper's claims and with other interpretations of rows, and say where.
+    """Print Table 2, write it with the paper's claims, other interpretations of rows and weights, and say where.
 
     Returns:
-        What the README and docs/ show of them, as Markdown: "table2", "claims", "interpretations" and, where
-        all rows of the paper preset are recorded, "findings" and "artifact".
+        What the README and docs/ show of them, as Markdown: "table2", "claims", "interpretations", "weights"
+        and, where all rows of the paper preset are recorded, "findings" and "artifact".
     """
     from mnistmp import paper, records
-    from mnistmp.results import ablation, artifact, claims, findings, table2
+    from mnistmp.results import ablation, artifact, claims, findings, table2, weights
 
     found = records.load(preset)
     if found.empty:
@@ -339,6 +346,9 @@ def _table(preset: str) -> dict[str, str]:
     print(f"Claims:     {', '.join(map(paths.shown, claims.write(*comparisons, preset)))}")
     if len(interpretations):
         print(f"Variants:   {', '.join(map(paths.shown, ablation.write(interpretations, preset)))}")
+    selections = weights.table(found)
+    if len(selections):
+        print(f"Weights:    {', '.join(map(paths.shown, weights.write(selections, preset)))}")
     recorded = set(found["row"])
     if own := [row.id for row in paper.all_rows() if not row.notebook and row.id in recorded]:
         from mnistmp import figures
@@ -348,6 +358,7 @@ def _table(preset: str) -> dict[str, str]:
             figures.save(figures.training_curves(history, [row]), f"curves-{row}", preset)
     conclusions = ablation.conclusions(interpretations)
     pages = {"table2": text, "claims": claims.to_markdown(*comparisons), "interpretations": conclusions}
+    pages["weights"] = weights.to_markdown(selections, preset)
     if preset == "paper" and lines["n"].all():
         pages["findings"] = findings.findings(lines, *comparisons)
         pages["artifact"] = artifact.artifact(found, comparisons[0])

@@ -114,7 +114,7 @@ def test_variants_near_the_paper_are_named():
     assert channel["verdict"] == SAME
     shown = ablation.conclusions(lines)
     assert re.search(
-        r"\| scaling=channel \| \+0\.8 \[-\d\.\d, \+\d\.\d\] \| same \|\n\| \| 2 more \| \| differs \|", shown
+        r"\| scaling=channel \| 3 \| \+0\.8 \[-\d\.\d, \+\d\.\d\] \| same \|\n\| \| 2 more \| \| \| differs \|", shown
     )
 
 
@@ -126,15 +126,16 @@ def test_the_nearest_variant_is_named_first_and_alone_where_all_differ():
         "mining=raw": (-20.0, -30.0, -10.0),
     }
     lines = pd.DataFrame(
-        [("rcl-m0.9", name, *numbers, Difference(*numbers).verdict()) for name, numbers in told.items()],
-        columns=["row", "interpretation", "paper_difference", "paper_ci_low", "paper_ci_high", "verdict"],
+        [("rcl-m0.9", name, 3, *numbers, Difference(*numbers).verdict()) for name, numbers in told.items()],
+        columns=["row", "interpretation", "n", "paper_difference", "paper_ci_low", "paper_ci_high", "verdict"],
     )
-    opening = ["| RCL, m = 0.9 | default, same seeds | -1.0 [-30.0, +10.0] | close |"]
-    none = ["| | scaling=channel | +9.0 [+5.0, +13.0] | differs |", "| | 2 more | | differs |"]
+    opening = ["| RCL, m = 0.9 | default, same seeds | 3 | -1.0 [-30.0, +10.0] | close |"]
+    none = ["| | scaling=channel | 3 | +9.0 [+5.0, +13.0] | differs |", "| | 2 more | | | differs |"]
     assert ablation.conclusions(lines).splitlines()[2:] == opening + none
     lines.loc[2:, "paper_ci_low"], lines.loc[2:, "paper_ci_high"], lines.loc[2:, "verdict"] = -40.0, 40.0, UNCLEAR
-    wide = ["| | scaling=batch | -12.0 [-40.0, +40.0] | unclear |", "| | mining=raw | -20.0 [-40.0, +40.0] | unclear |"]
-    assert ablation.conclusions(lines).splitlines()[2:] == [*opening, *wide, "| | 1 more | | differs |"]
+    numbers = {"scaling=batch": "-12.0 [-40.0, +40.0]", "mining=raw": "-20.0 [-40.0, +40.0]"}
+    wide = [f"| | {name} | 3 | {number} | unclear |" for name, number in numbers.items()]
+    assert ablation.conclusions(lines).splitlines()[2:] == [*opening, *wide, "| | 1 more | | | differs |"]
 
 
 def test_the_calibrations_runs_have_the_same_names_and_specs():

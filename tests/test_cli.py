@@ -247,7 +247,7 @@ def test_dry_run_lists_units_and_time_and_does_nothing(place, started, capsys):
 )  # fmt: skip
 def test_runs_beside_table_2_have_a_dry_run_too(place, started, capsys, command, runs, label):
     assert cli.main([*command.split(), "--dry-run", "--jobs", "2"]) == 0
-    *each, opening, total = capsys.readouterr().out.splitlines()
+    *each, opening, total = capsys.readouterr().out.removeprefix("At most:\n").splitlines()
     assert len(each) == runs and f"{label}  about 2 min" in each
     assert f": 0 of {runs} runs recorded, {runs} to do in {runs} units, 2 at a time" in opening
     assert total == f"{plan.about(-(-runs // 2) * (100 + plan.OVERHEAD)).capitalize()} in all, for the training."

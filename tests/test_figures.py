@@ -101,11 +101,6 @@ def comparisons():
     return pd.DataFrame(lines, columns=list(claims.COLUMNS))
 
 
-def weights():
-    accuracies = [99.9, 99.8, 99.5, 96.2, 21.0, math.nan]
-    return pd.DataFrame({"weight": [0.001, 0.01, 0.1, 1, 5, 10], "val_accuracy": accuracies})
-
-
 def epochs():
     return pd.DataFrame({"a": [1.0, 2, 4], "b": [3.0, 2, 1]}, pd.RangeIndex(1, 4, name="epoch"))
 
@@ -144,7 +139,6 @@ EVERY = {
         (0.2, 0.4, 0.6, 0.8, 0.9, 1.0),
     ),
     "lines-log": lambda: figures.lines(epochs(), "anchors pushed (%)", log=True),
-    "weight-grid": lambda: figures.weight_grid(weights(), picked=1, paper=1, collapse_below=90),
 }
 
 
@@ -512,16 +506,6 @@ def test_training_curves_choose_rows():
     figure = figures.training_curves(both, ["jigsaw", "mine"])
     assert [axes.get_title() for axes in figure.axes] == ["Jigsaw Puzzle", "mine"]
     assert len(figures.training_curves(both, ["jigsaw-early-stop", "jigsaw"]).axes) == 1
-
-
-def test_weight_grid():
-    grid = pd.concat([weights(), weights().assign(val_accuracy=lambda t: t["val_accuracy"] - 1)])
-    axes = figures.weight_grid(grid, picked=1.0, paper=5.0, collapse_below=90).axes[0]
-    mean = next(line for line in axes.lines if line.get_label() == "ours")
-    assert np.allclose(mean.get_ydata(), weights()["val_accuracy"] - 0.5, equal_nan=True)
-    by_label = {line.get_label(): line for line in axes.lines}
-    assert by_label["picked: 1"].get_data()[1] == [95.7] and list(by_label["diverged"].get_xdata()) == [10]
-    assert by_label["paper: 5"].get_xdata()[0] == 5 and axes.get_xscale() == "log"
 
 
 # --- feature spaces ------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ def test_tables_are_the_records(monkeypatch):
         "table2": table2.to_markdown(table, "paper"),
         "claims": claims.to_markdown(*compared),
         "interpretations": ablation.conclusions(interpretations),
+        "weights": weights.to_markdown(weights.table(found), "paper"),
         "artifact": artifact.artifact(found, compared[0]),
     }
     assert "Of 12 statements of the paper's text and table, as written, " in shown["findings"]
@@ -41,12 +42,11 @@ def test_written_tables_are_the_records(monkeypatch, tmp_path):
     tables += (calibration.table(),)
     for name, text in audit.texts("paper").items():
         assert (ROOT / "results/variants" / name).read_text() == text, "run: mnistmp audit --preset paper"
-    grids = [weights.table(weights.recorded(name, "paper")) for name in ("rcl", "spectral-decoupling")]
     monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
     written = [*table2.write(tables[0], "paper"), *claims.write(*tables[1], "paper")]
     written += [*ablation.write(tables[2], "paper"), *calibration.write(tables[3])]
-    written += [path for grid in grids for path in weights.write(grid, "paper")]
-    assert len(written) == 13
+    written += weights.write(weights.table(found), "paper")
+    assert len(written) == 11
     for path in written:
         committed = ROOT / "results" / path.relative_to(tmp_path)
         assert path.read_bytes() == committed.read_bytes(), f"{committed} is not what the records give"

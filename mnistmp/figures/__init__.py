@@ -17,7 +17,7 @@ from mnistmp.figures.geometry import palette_cube, push_rule
 from mnistmp.figures.images import image_grid, samples
 from mnistmp.figures.interpretations import interpretations
 from mnistmp.figures.latent import Panel, latent_space
-from mnistmp.figures.margins import margin_curve, weight_grid
+from mnistmp.figures.margins import margin_curve
 from mnistmp.figures.pictures import channel_mutes, covariance_matrices, logit_spread, singular_values
 from mnistmp.figures.plots import histogram, lines
 from mnistmp.figures.style import CLASSES, OURS, PAPER, STYLE, TEST, VALIDATION, Figure, save

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
 
@@ -93,10 +94,11 @@ def neighbour_distances(groups: Mapping[str, tuple[Any, Any]], margins: Sequence
             # Outside, where no dot is; a line that leaves through the upper side is named within.
             look = {"ha": "left", "va": "center"} if margin <= 1 else {"ha": "right", "va": "top"}
             axes.annotate(f"{margin:g}", end, (3, 0), textcoords="offset points", fontsize=6.5, color="#505050", **look)
-        axes.scatter(negative, positive, s=9, color=style.OURS, alpha=0.6, linewidths=0, zorder=2)
+        axes.scatter(negative, positive, s=4, color=style.OURS, alpha=0.5, linewidths=0, zorder=2)
         # Both axes alike: the slope of a line is its margin.
-        axes.set(title=title, xlim=(0, reach), ylim=(0, reach), xlabel="to the nearest negative", box_aspect=1)
-        axes.text(1.02, 1.04, "m", transform=axes.transAxes, fontsize=6.5, color="#505050", style="italic")
+        axes.set(title=title, xlim=(0, reach), ylim=(0, reach), box_aspect=1)
+        axes.text(1.02, 1.09, "m", transform=axes.transAxes, fontsize=6.5, color="#505050", style="italic")
         axes.locator_params(nbins=4)
-    grid[0, 0].set_ylabel("to the nearest positive")
+    grid[0, 0].set_ylabel("distance to nearest positive")
+    figure.supxlabel("distance to nearest negative", fontsize=mpl.rcParams["axes.labelsize"])
     return figure

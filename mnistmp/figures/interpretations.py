@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.patheffects import withStroke
 
 from mnistmp import paper
 from mnistmp.figures import style
+
+_LOOKS = ((style.TEST, "o"), (style.OURS, "^"), (style.VALIDATION, "o"))
 
 
 @style.styled
@@ -31,8 +34,7 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     figure.indexed = True  # a cloud of points
     others = whole[~whole["candidate"].isin(highlighted)]
     axes.plot(others["val_mean"], others["test_mean"], ".", color=style.NEUTRAL, label="other interpretations")
-    colors = (style.VALIDATION, style.TEST, style.OURS)
-    for (candidate, words), color in zip(highlighted.items(), colors, strict=False):
+    for (candidate, words), (color, marker) in zip(highlighted.items(), _LOOKS, strict=False):
         own = whole[whole["candidate"] == candidate].set_index("row")
         own = own.reindex([row.id for row in margins]).dropna(subset="n")
         if own.empty:
@@ -40,13 +42,20 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
                 f"{candidate!r} has no run of ten epochs; choose from {', '.join(whole['candidate'].unique())}."
             )
         bars = {"xerr": own["val_std"].fillna(0), "yerr": own["test_std"].fillna(0), "elinewidth": 0.7}
-        axes.errorbar(own["val_mean"], own["test_mean"], color=color, label=words, **bars, **style.OURS_MARKER)
+        look = {**style.OURS_MARKER, "marker": marker}
+        axes.errorbar(own["val_mean"], own["test_mean"], color=color, label=words, **bars, **look)
     val, val_std, test, test_std = zip(*(row.paper for row in margins), strict=True)
     axes.errorbar(val, test, yerr=test_std, xerr=val_std, elinewidth=0.7, label="paper (10 runs)", **style.PAPER_MARKER)
     halo = [withStroke(linewidth=2.5, foreground="white")]
     for x, y, row in zip(val, test, margins, strict=True):
-        look = {"textcoords": "offset points", "va": "center", "ha": "right", "path_effects": halo, "zorder": 5}
-        axes.annotate(row.label.removeprefix("RCL, "), (x, y), (-5, 6), **look)
-    axes.set(xlabel="Validation accuracy (%)", ylabel="Test accuracy (%)", xlim=(95.5, 100.1), ylim=(0, 100))
+        aside, side = (6, "left") if x > 99.5 else (-6, "right")  # where few curves are
+        look = {"textcoords": "offset points", "va": "center", "ha": side, "path_effects": halo, "zorder": 5}
+        axes.annotate(row.label.removeprefix("RCL, "), (x, y), (aside, -7), **look)
+    axes.set(xlabel="Validation accuracy (%)", ylabel="Test accuracy (%)", ylim=(0, 100))
+    # The square root of the error: most runs lie within half a point of 100 %.
+    axes.set_xscale("function", functions=(lambda x: -np.sqrt(np.maximum(100.03 - x, 0)), lambda y: 100.03 - y**2))
+    axes.set_xlim(95.2, 100.03)
+    axes.set_xticks([96, 97, 98, 99, 99.5, 99.8, 100])
+    axes.xaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper center", ncols=2)
     return figure

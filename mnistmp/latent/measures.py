@@ -75,8 +75,9 @@ def claims(panels: Sequence[Embedding]) -> pd.DataFrame:
             values = [table[measured][list(side)] for side in sides]
             high, low = (v.iloc[0] if len(v) == 1 else v.iloc[0] - v.iloc[1] for v in values)
             words = [f"({side})" if len(side) == 1 else f"({side[0]}) to ({side[1]})" for side in sides]
+            holds = f"{'yes' if high > low else 'no'}, by {abs(high - low):.2f}"
             lines.append((statement, measured + (" lost" if len(sides[0]) == 2 else ""), f"{words[0]} {high:.2f}",
-                          f"{words[1]} {low:.2f}", "yes" if high > low else "no"))  # fmt: skip
+                          f"{words[1]} {low:.2f}", holds))  # fmt: skip
     return pd.DataFrame(
         lines, columns=["the paper says", "measured by", "expected larger", "expected smaller", "holds here"]
     )

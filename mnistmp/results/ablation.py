@@ -119,7 +119,7 @@ def to_markdown(lines: pd.DataFrame, preset: str, *rows: str) -> str:
 
 def conclusions(lines: pd.DataFrame) -> str:
     """A table of the rows that are compared with the paper: the default over the same seeds, then all that does not
-    differ from the paper, the nearest first, else the nearest alone; each with difference, interval and verdict."""
+    differ from the paper, the nearest first, else the nearest alone; each with n, difference, interval and verdict."""
     decided = lines[lines["verdict"] != ""].sort_values("paper_difference", key=abs, kind="stable")
     cells = []
     for row in lines["row"].unique():
@@ -131,12 +131,13 @@ def conclusions(lines: pd.DataFrame) -> str:
         kept = kept if len(kept) else others[:1]
         rest = len(others) - len(kept)
         shown = [
-            (line.interpretation, _interval(line), line.verdict) for line in pd.concat([default, kept]).itertuples()
+            (line.interpretation, line.n, _interval(line), line.verdict)
+            for line in pd.concat([default, kept]).itertuples()
         ]
-        shown += [(f"{rest} more", "", DIFFERS)] if rest else []
+        shown += [(f"{rest} more", "", "", DIFFERS)] if rest else []
         cells += [(label, *line) for label, line in zip_longest([paper.row(row).label], shown, fillvalue="")]
-    head = ("row", "interpretation", "test, ours minus the paper's [95 % CI]", "verdict")
-    return markdown.table(head, "llrl", cells)
+    head = ("row", "interpretation", "n", "test, ours minus the paper's [95 % CI]", "verdict")
+    return markdown.table(head, "llrrl", cells)
 
 
 def write(lines: pd.DataFrame, preset: str) -> list[Path]:

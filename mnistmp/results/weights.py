@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 
 import pandas as pd
 
-from mnistmp import interpretations, paper, paths, records
+from mnistmp import interpretations, paper, paths
 from mnistmp.errors import InputError, require
 from mnistmp.paper import Row
 from mnistmp.results import accuracy, markdown
@@ -22,7 +21,7 @@ GRID = (0.001, 0.01, 0.1, 1.0, 5.0, 10.0)  # "(0.001, 0.01, 0.1, 1, 5, 10)", Sec
 # trained at 95 %, 4.8 below, since there its early stopping stops. 5 is the round number just above both.
 THRESHOLD = 5.0
 
-COLUMNS = ("weight", "n", "val_mean", "val_std", "val_min", "diverged", "collapsed", "picked", "paper")
+COLUMNS = ("row", "weight", "n", "val_mean", "val_std", "val_min", "diverged", "collapsed", "picked", "paper")
 
 
 def weighted_row(name: str) -> Row:
@@ -33,9 +32,11 @@ def weighted_row(name: str) -> Row:
     paper, it then serves all margins.
 
     Raises:
-        InputError: a name without a weight, with those that have one.
+        InputError: a name without a weight, with those that have one; or with a weight of its own.
     """
     own_id, plus, changes = name.partition("+")
+    if "weight=" in changes:
+        raise InputError(f"{name!r} names the weight that is to be selected; leave it out.")
     rows = [row for row in paper.trainings() if "weight" in row.options]
     for row in rows:
         if own_id == row.id or (own_id == row.method and row.options.get("margin", math.inf) == math.inf):
@@ -43,8 +44,8 @@ def weighted_row(name: str) -> Row:
     raise InputError(f"{name!r} has no weight; choose one of {', '.join(dict.fromkeys(row.method for row in rows))}.")
 
 
-def specs(name: str, preset: str, seeds: str | None = None, precision: str | None = None) -> list[RunSpec]:
-    """The runs behind a selection: standard training, then the grid.
+def specs(name: str, preset: str, seeds: str | None = None, precision: str | None = None) -> list[list[RunSpec]]:
+    """The runs behind a selection, a list per weight from the largest down; standard training is in the first.
 
     The weight that the preset already gives the row is that row's own run, trained once for both.
     The others are called like `rcl-inf+weight=5`: no table takes them for the row.
@@ -52,115 +53,81 @@ def specs(name: str, preset: str, seeds: str | None = None, precision: str | Non
     row = weighted_row(name).id
     standard = paper.plan(preset, "standard", seeds, precision)
     own = paper.spec_for(row, 0, preset).options["weight"]
-    rows = [row if weight == own else interpretations.name(row, {"weight": weight}) for weight in GRID]
-    return standard + [paper.spec_for(one, s.seed, preset, precision) for one in rows for s in standard]
-
-
-def recorded(name: str, preset: str) -> pd.DataFrame:
-    """The records of those seeds that have all of `specs`: every line of their table is of the same seeds."""
-    rows = {spec.row for spec in specs(name, preset, "0")}
-    found = records.load(preset)
-    found = found[found["row"].isin(rows)]
-    return found[found.groupby("seed")["row"].transform("nunique") == len(rows)]
-
-
-def runs(found: pd.DataFrame) -> pd.DataFrame:
-    """A line per run: method, weight (NaN for standard training), seed, val_accuracy at its best epoch.
-
-    val_accuracy is in percent, NaN where the run diverged. Test accuracy takes no part.
-    """
-    lines = [
-        (run["method"].iloc[0], run["options"].iloc[0].get("weight", math.nan), seed, accuracy.summary(run).val_mean)
-        for (_, seed), run in found.groupby(["row", "seed"])
-    ]
-    columns = ["method", "weight", "seed", "val_accuracy"]
-    return pd.DataFrame(lines, columns=columns).sort_values(["weight", "seed"], na_position="first", ignore_index=True)
+    rows = [row if weight == own else interpretations.name(row, {"weight": weight}) for weight in reversed(GRID)]
+    grid = [[paper.spec_for(one, s.seed, preset, precision) for s in standard] for one in rows]
+    return [standard + grid[0], *grid[1:]]
 
 
 def table(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
-    """What the rule sees, and what it picks.
+    """All recorded selections: what the rule sees, and what it picks.
 
     Args:
-        found: records, as of `recorded`, of standard training and of one row at several weights.
+        found: as of `records.load`. A row is shown if it was trained with the largest weight; all
+            its lines are over the seeds of these runs.
         threshold: percentage points below standard training; a weight has collapsed where any of
             its runs diverged or ends lower than that.
 
     Returns:
-        DataFrame with `COLUMNS`, a line per weight, validation accuracies in percent: mean, sample
-        standard deviation (NaN for n < 2) and lowest of the n runs that did not diverge.
-        `.attrs` holds `reference`, the mean of standard training, `threshold`, and what was trained.
+        DataFrame with `COLUMNS`, a line per row and weight, validation accuracies in percent: mean, sample
+        standard deviation (NaN for n < 2) and lowest of the n runs that did not diverge. Test accuracy takes no
+        part. `picked` marks the largest weight that holds, `paper` the paper's. `.attrs` holds `reference`, the
+        mean of standard training, and `threshold`.
 
     Raises:
-        InputError: a threshold that is none, or no run of standard training to compare with.
+        InputError: a threshold that is none.
     """
     check_threshold(threshold)
-    standard = found["method"] == "standard"
-    reference = accuracy.summary(found[standard]).val_mean
-    if math.isnan(reference):
-        raise InputError("No finished run of standard training to compare with is there; train the row standard.")
-    spec = found[~standard]["spec"].iloc[0]
-    row = paper.row(re.sub(r"\+weight=[^+]*", "", spec.row))
+    reference = accuracy.summary(found[found["row"] == "standard"]).val_mean
+    weights = found["options"].map(lambda options: options.get("weight"))
+    rows = found["row"].str.replace(r"\+weight=[^+]*", "", regex=True)
     lines = []
-    for weight, group in found[~standard].groupby(found["options"].map(lambda options: options.get("weight"))):
-        ours, lowest = accuracy.summary(group), float(accuracy.selected(group)["val"].min())
-        collapsed = bool(ours.diverged) or reference - lowest > threshold + 1e-9  # a fall of just the threshold holds
-        lines.append((weight, ours.n, ours.val_mean, ours.val_std, lowest, ours.diverged, collapsed, False,
-                      weight == row.options["weight"]))  # fmt: skip
+    for row in paper.trainings(sorted(set(rows[weights == GRID[-1]]))):
+        seeds = found.loc[(rows == row.id) & (weights == GRID[-1]), "seed"]
+        lines += [
+            (row.id, weight, *_line(runs, reference - threshold), False, weight == row.options["weight"])
+            for weight, runs in found[(rows == row.id) & found["seed"].isin(seeds)].groupby(weights)
+        ]
     grid = pd.DataFrame(lines, columns=list(COLUMNS))
-    grid["picked"] = grid["weight"] == pick(grid)
-    seeds = sorted(int(seed) for seed in set(found["seed"]))
-    grid.attrs.update(reference=reference, threshold=float(threshold), row=row.id, seeds=seeds,
-                      **{name: getattr(spec, name) for name in ("dataset", "epochs", "precision")})  # fmt: skip
+    held = grid[~grid["collapsed"].astype(bool)]
+    grid["picked"] = grid.index.isin(held.groupby("row")["weight"].idxmax())
+    grid.attrs.update(reference=reference, threshold=float(threshold))
     return grid
 
 
-def pick(grid: pd.DataFrame) -> float | None:
-    """The weight by Sec. 5.1, "the largest value that does not lead to a collapse"; None if all of a `table` do."""
-    held = grid.loc[~grid["collapsed"].astype(bool), "weight"]
-    return float(held.max()) if len(held) else None
+def pick(grid: pd.DataFrame, row: str) -> float | None:
+    """The weight by Sec. 5.1, "the largest value that does not lead to a collapse"; None if all of the row's do."""
+    return next(iter(grid.loc[grid["picked"] & (grid["row"] == row), "weight"]), None)
 
 
-def summary(name: str, preset: str) -> str:
-    """`to_markdown` where a whole grid is recorded; else how to record it. For notebooks."""
-    found = recorded(name, preset)
-    if found.empty:
-        command = f"mnistmp select-weights {_title(weighted_row(name))} --preset {preset} --seeds 0"
-        return f"Not all of the grid is recorded for preset {preset}; `{command}` trains it."
-    return to_markdown(table(found))
-
-
-def to_markdown(grid: pd.DataFrame) -> str:
-    """The table with what one must know to read it."""
-    attrs, row = grid.attrs, paper.row(grid.attrs["row"])
-    digits = "real MNIST" if attrs["dataset"] == "mnist" else "scikit-learn's digits, not MNIST"
-    rows = []
-    for line in grid.itertuples():
-        marks = " | ".join("yes" if mark else "" for mark in (line.collapsed, line.picked, line.paper))
-        lowest = markdown.plus_minus(line.val_min, math.nan, 2)
-        mean = markdown.plus_minus(line.val_mean, line.val_std, 2)
-        rows.append((f"{line.weight:g}", line.n, mean, lowest, line.diverged, marks))
-    head = ("weight", "n", "validation", "lowest", "diverged", "collapsed", "picked", "paper's")
+def to_markdown(grid: pd.DataFrame, preset: str, *names: str) -> str:
+    """The selections of these methods or rows, or of all, with what one must know to read them."""
+    recorded = list(grid["row"].unique())
+    rows = [weighted_row(name).id for name in names] or recorded
+    if missing := [name for name in names if weighted_row(name).id not in recorded]:
+        commands = ", ".join(f"`mnistmp select-weights {name} --preset {preset} --seeds 0-2`" for name in missing)
+        return f"No selection is recorded for preset {preset}; train it with {commands}."
+    cells = {(line.row, line.weight): _cell(line) for line in grid.itertuples()}
+    lines = [
+        (paper.row(row).label, *(cells.get((row, weight), "") for weight in GRID), *_chosen(grid, row)) for row in rows
+    ]
+    note = paper.preset(preset).note
     return "\n".join([
-        f"**Weight of {_title(row)}**",
+        f"**Weights, preset {preset}**",
         "",
-        f"Trained as row {row.id} on {digits}: {attrs['epochs']} epochs, {attrs['precision']}, "
-        f"seeds {', '.join(map(str, attrs['seeds']))}.",
-        "Validation accuracy in percent at the best epoch, mean ± standard deviation over n runs; "
-        "test accuracy takes no part.",
-        f"Collapsed: a run diverged or ended more than {attrs['threshold']:g} points below standard training "
-        f"({attrs['reference']:.2f}).",
-        _verdict(grid, row),
+        f"{note[0].upper()}{note[1:]}. Validation accuracy in percent at the best epoch, mean ± standard deviation "
+        "[seeds], of each weight down to the largest that holds, which is the one picked; test accuracy takes no part. "
+        f"Collapsed: a run diverged or ended more than {grid.attrs['threshold']:g} points below standard training "
+        f"({grid.attrs['reference']:.2f}). At {GRID[-1]:g} the grid ends: a weight picked there has no upper bound.",
         "",
-        markdown.table(head, "rrrrrlll", rows),
+        markdown.table(("row", *(f"{weight:g}" for weight in GRID), "picked", "paper's"), "lrrrrrrrr", lines),
         "",
     ])  # fmt: skip
 
 
 def write(grid: pd.DataFrame, preset: str) -> list[Path]:
-    """Write the Markdown and a CSV under `results/<preset>/weights/`; the same table gives the same bytes."""
-    title = _title(paper.row(grid.attrs["row"]))
+    """Write `results/<preset>/weights.md` and `.csv`; the same records give the same bytes."""
     csv = markdown.csv(grid, {"percent": ["val_mean", "val_std", "val_min"]})
-    return markdown.write(paths.results(preset) / "weights", {f"{title}.md": to_markdown(grid), f"{title}.csv": csv})
+    return markdown.write(paths.results(preset), {"weights.md": to_markdown(grid, preset), "weights.csv": csv})
 
 
 def check_threshold(threshold: float) -> None:
@@ -168,19 +135,17 @@ def check_threshold(threshold: float) -> None:
     require(0 <= threshold < 100, "threshold", threshold, "give percentage points from 0 to below 100")
 
 
-def _title(row: Row) -> str:
-    return row.method if weighted_row(row.method) == row else row.id
+def _line(runs: pd.DataFrame, limit: float) -> tuple:
+    ours, lowest = accuracy.summary(runs), float(accuracy.selected(runs)["val"].min())
+    collapsed = bool(ours.diverged) or lowest < limit - 1e-9  # a fall of just the threshold holds
+    return *ours[:3], lowest, ours.diverged, collapsed
 
 
-def _verdict(grid: pd.DataFrame, row: Row) -> str:
-    picked, published = pick(grid), f"the paper has {row.options['weight']:g}"
-    if picked is None:
-        return f"Every weight collapses: none is picked; {published}."
-    last = picked == grid["weight"].max()
-    largest = " It is the largest of the grid, which therefore sets no upper bound." if last else ""
-    below = grid.loc[grid["collapsed"] & (grid["weight"] < picked), "weight"]
-    if len(below):  # which the rule, taken literally, does not mind
-        smaller = f"; smaller ones collapse all the same: {', '.join(f'{weight:g}' for weight in below)}"
-    else:
-        smaller = ", and so do all smaller ones"
-    return f"Picked: {picked:g}, the largest weight that holds{smaller}; {published}.{largest}"
+def _cell(line) -> str:
+    shown = f"{markdown.plus_minus(line.val_mean, line.val_std, 2)} [{line.n + line.diverged}]"
+    return f"{shown}, collapsed" if line.collapsed else shown
+
+
+def _chosen(grid: pd.DataFrame, row: str) -> tuple[str, str]:
+    picked = pick(grid, row)
+    return "none" if picked is None else f"{picked:g}", f"{paper.row(row).options['weight']:g}"
