@@ -54,7 +54,7 @@ def interpretations(table: pd.DataFrame, highlighted: Mapping[str, str]) -> styl
     axes.set(xlabel="Validation accuracy (%)", ylabel="Test accuracy (%)", ylim=(0, 100))
     # The square root of the error: most runs lie within half a point of 100 %.
     axes.set_xscale("function", functions=(lambda x: -np.sqrt(np.maximum(100.03 - x, 0)), lambda y: 100.03 - y**2))
-    axes.set_xlim(95.2, 100.03)
+    axes.set_xlim(95.0, 100.03)
     axes.set_xticks([96, 97, 98, 99, 99.5, 99.8, 100])
     axes.xaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside upper center", ncols=2)

@@ -38,7 +38,7 @@ def table_figure(table: pd.DataFrame) -> style.Figure:
     panels[0].set_yticks(y, [_two_lines(label) for label in table["label"]])
     panels[0].tick_params(axis="y", length=0)
     panels[1].tick_params(axis="y", length=0)
-    panels[1].set_xlim(right=100 + 0.03 * (100 - panels[1].get_xlim()[0]))
+    panels[1].set_xlim(right=100 + 0.07 * (100 - panels[1].get_xlim()[0]))
     handles = [
         Line2D([], [], color=style.OURS, label=seeds_note(table["n"][table["n"] > 0]), **style.OURS_MARKER),
         Line2D([], [], linestyle="-", label=paper_note(table), **style.PAPER_MARKER),

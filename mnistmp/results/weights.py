@@ -62,8 +62,7 @@ def table(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
     """All recorded selections: what the rule sees, and what it picks.
 
     Args:
-        found: as of `records.load`. A row is shown if it was trained with the largest weight; all
-            its lines are over the seeds of these runs.
+        found: as of `records.load`. A row is shown if it was trained with the largest weight.
         threshold: percentage points below standard training; a weight has collapsed where any of
             its runs diverged or ends lower than that.
 
@@ -82,10 +81,9 @@ def table(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
     rows = found["row"].str.replace(r"\+weight=[^+]*", "", regex=True)
     lines = []
     for row in paper.trainings(sorted(set(rows[weights == GRID[-1]]))):
-        seeds = found.loc[(rows == row.id) & (weights == GRID[-1]), "seed"]
         lines += [
             (row.id, weight, *_line(runs, reference - threshold), False, weight == row.options["weight"])
-            for weight, runs in found[(rows == row.id) & found["seed"].isin(seeds)].groupby(weights)
+            for weight, runs in found[rows == row.id].groupby(weights)
         ]
     grid = pd.DataFrame(lines, columns=list(COLUMNS))
     held = grid[~grid["collapsed"].astype(bool)]
