@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from mnistmp import paths
 from mnistmp.errors import InputError
 
 _LOADED: dict[Path, ModuleType | None] = {}  # None while a file is being read, which may ask for rows itself
@@ -17,7 +18,7 @@ _LOADED: dict[Path, ModuleType | None] = {}  # None while a file is being read, 
 def files() -> list[Path]:
     """The files that MNISTMP_METHODS names, separated as in PATH."""
     named = os.environ.get("MNISTMP_METHODS", "").split(os.pathsep)
-    return [Path(name).expanduser().absolute() for name in named if name]
+    return [paths.absolute(name, "MNISTMP_METHODS", "file") for name in named if name]
 
 
 def modules() -> list[ModuleType]:

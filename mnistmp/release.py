@@ -32,7 +32,7 @@ def release(preset: str, folder: str | Path) -> Path:
         InputError: not a checkout, no executed notebooks, or a folder that cannot be written.
         DataError: the digits cannot be had.
     """
-    preset, root, folder = paper.preset(preset), paths.checkout(), paths.folder(folder, "folder")
+    preset, root, folder = paper.preset(preset), paths.checkout(), paths.absolute(folder, "folder")
     if root is None:
         raise InputError("A release is made of a checkout of the project; install it with pip install -e from one.")
     with tempfile.TemporaryDirectory() as place:

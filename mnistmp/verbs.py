@@ -136,7 +136,7 @@ def notebooks(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     from mnistmp import site
 
-    folder = Path(args.out).expanduser().absolute() if args.out else (paths.checkout() or Path.cwd()) / "site"
+    folder = paths.absolute(args.out, "--out") if args.out else (paths.checkout() or Path.cwd()) / "site"
     written = site.build(args.preset, folder)
     print(f"Report:     {written[0]} ({sum(path.suffix == '.html' for path in written)} pages; open it in a browser)")
     return 0
