@@ -46,6 +46,7 @@ def write_template(name: str, folder: Path) -> Path:
     if path.exists():
         raise InputError(f"{path} is there already; choose another name, or delete the file.")
     text = TEMPLATE.replace("my-idea", name).replace("my_idea", path.stem)
+    # The class keeps its ending Method: None cannot be a name, and F would hide the import above it.
     path.write_text(text.replace("MyIdea", name.title().replace("-", "")), encoding="utf-8")
     return path
 
@@ -78,7 +79,7 @@ from mnistmp.paper import own_row
 
 
 @methods.register("my-idea")
-class MyIdea(methods.Method):
+class MyIdeaMethod(methods.Method):
     """What it adds to the cross-entropy, and why."""
 
     # Without this line the paper's LeNet. A network of your own is called with image_size and has `features`,
