@@ -270,10 +270,8 @@ def mnist() -> Found:
         digits = data.load("mnist", download=False)
     except data.DataError as error:
         text, _, remedy = str(error).rpartition(": ")
-        if isinstance(error.__cause__, FileNotFoundError):
-            remedy = "mnistmp data downloads it; or set MNISTMP_DATA to a folder with its files, or take preset digits"
-            return "warning", text, remedy
-        return "error", text, remedy.rstrip(".")
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        return "warning" if missing else "error", text, remedy.rstrip(".")
     return "ok", f"{len(digits.train_labels) + len(digits.test_labels):,} digits, verified, in {data.data_root()}", ""
 
 

@@ -33,8 +33,11 @@ def name(row: str, values: Mapping[str, Any]) -> str:
 
 
 def word(value: object) -> str:
-    """A value as part of a row's name, and so of a folder's: "[0,1]" becomes "0..1", and 5.0 becomes "5"."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as part of a row's name, and so of a folder's: "[0,1]" becomes "0..1", and 5.0 becomes "5".
+
+    Every digit of a number stays. A "+" would begin another option, so that 1e+16 becomes "1e16".
+    """
+    text = str(value).removesuffix(".0").replace("e+", "e") if isinstance(value, float) else str(value)
     return text.lower().strip("[]").replace(",", "..")
 
 

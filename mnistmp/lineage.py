@@ -29,13 +29,16 @@ TABLES = {
         for name in ("paper", "digits")
     },
 }  # fmt: skip
-# Notebook -> what it reads besides the runs of its own rows, their other interpretations and what was seen in them.
+# Notebook -> what it reads besides its own rows, their other interpretations and the rows that its code names.
 BESIDES = {
-    "08_rcl_margin_sweep": ["paper/runs/standard", "calibration/runs/*"],
+    "06_spectral_decoupling": [f"paper/runs/{row.id}" for row in paper.TABLE2],
+    "08_rcl_margin_sweep": ["calibration/runs/*"],
     "09_latent_space": [f"paper/*/{row}" for row in ("standard", "standard-original", "rcl-m0.9", "rcl-inf")],
     "10_table2": ["paper/runs/*", "search/runs/*"],
     "12_datasets": ["variants/irm/*", "paper/evidence/*"],
 }
+# Folder -> what a notebook calls to read there; the same cell names the row.
+READERS = {"paper/evidence": r"evidence\.observe\(", "paper/runs": r"records\.\w+\("}
 
 
 def lineage() -> dict[str, Any]:
@@ -71,7 +74,7 @@ def _notebooks() -> dict[str, tuple[list[str], list[str]]]:
     commands = {}
     for path in sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         rows = {row.training for row in paper.TABLE2 if row.notebook == path.stem}
         own = [
             f"{place}/{row}{more}"
@@ -79,8 +82,16 @@ def _notebooks() -> dict[str, tuple[list[str], list[str]]]:
             for place in ("paper/runs", "search/runs", "paper/evidence")
             for more in ("", "+*")
         ]
-        drawn = re.findall(r'figures\.save\([^"]*"([^"]+)", preset\)', code)
-        commands[f"mnistmp notebooks {path.stem}"] = own + BESIDES.get(path.stem, []), [f"{name}.*" for name in drawn]
+        named = [
+            f"{place}/{word}"  # of all words in quotation marks the rows are those that have a folder
+            for place, reader in READERS.items()
+            for cell in code
+            if re.search(reader, cell)
+            for word in re.findall(r'"([a-z][\w.+=-]*)"', cell)
+        ]
+        drawn = re.findall(r'figures\.save\([^"]*"([^"]+)", preset\)', "".join(code))
+        read = own + named + BESIDES.get(path.stem, [])
+        commands[f"mnistmp notebooks {path.stem}"] = read, [f"{name}.*" for name in drawn]
     return commands
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from mnistmp import paths
 from mnistmp.errors import InputError
 
 _LOADED: dict[Path, ModuleType | None] = {}  # None while a file is being read, which may ask for rows itself
@@ -17,7 +18,7 @@ _LOADED: dict[Path, ModuleType | None] = {}  # None while a file is being read, 
 def files() -> list[Path]:
     """The files that MNISTMP_METHODS names, separated as in PATH."""
     named = os.environ.get("MNISTMP_METHODS", "").split(os.pathsep)
-    return [Path(name).expanduser().absolute() for name in named if name]
+    return [paths.absolute(name, "MNISTMP_METHODS", "file") for name in named if name]
 
 
 def modules() -> list[ModuleType]:
@@ -45,6 +46,7 @@ def write_template(name: str, folder: Path) -> Path:
     if path.exists():
         raise InputError(f"{path} is there already; choose another name, or delete the file.")
     text = TEMPLATE.replace("my-idea", name).replace("my_idea", path.stem)
+    # The class keeps its ending Method: None cannot be a name, and F would hide the import above it.
     path.write_text(text.replace("MyIdea", name.title().replace("-", "")), encoding="utf-8")
     return path
 
@@ -77,7 +79,7 @@ from mnistmp.paper import own_row
 
 
 @methods.register("my-idea")
-class MyIdea(methods.Method):
+class MyIdeaMethod(methods.Method):
     """What it adds to the cross-entropy, and why."""
 
     # Without this line the paper's LeNet. A network of your own is called with image_size and has `features`,

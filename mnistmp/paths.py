@@ -48,8 +48,8 @@ def plain_name(name: str, what: str) -> str:
     return name
 
 
-def folder(place: str | Path, what: str) -> Path:
-    """The folder that is named, as an absolute path; InputError where it cannot be one."""
+def absolute(place: str | Path, what: str, kind: str = "folder") -> Path:
+    """The absolute path of the folder, or of what another `kind` says; InputError where `place` cannot name one."""
     try:
         path = Path(place).expanduser().absolute()
         str(path).encode()  # notebooks and records name it, in UTF-8
@@ -57,7 +57,7 @@ def folder(place: str | Path, what: str) -> Path:
             raise ValueError
         return path
     except (RuntimeError, TypeError, ValueError):  # no such user, no path, not UTF-8
-        raise InputError(f"{what} is {place!r}, which cannot name a folder; give the path of another folder.") from None
+        raise InputError(f"{what} is {place!r}, which cannot name a {kind}; give the path of another {kind}.") from None
 
 
 def shown(path: Path) -> str:
@@ -70,5 +70,5 @@ def shown(path: Path) -> str:
 
 def _place(variable: str, name: str, preset: str | None) -> Path:
     override = os.environ.get(variable)  # an empty value counts as none
-    place = folder(override, variable) if override else (checkout() or Path.cwd()) / name
+    place = absolute(override, variable) if override else (checkout() or Path.cwd()) / name
     return place if preset is None else place / plain_name(preset, "preset")

@@ -16,6 +16,7 @@ from mnistmp import __version__, paper, paths, site
 from mnistmp.data.export import export
 from mnistmp.errors import InputError
 from mnistmp.files import write
+from mnistmp.results import audit
 
 LEFT_OUT = {"attempts", "checkpoints", "notebooks"}  # of results/: what stays on the machine, and what site/ shows
 
@@ -31,7 +32,7 @@ def release(preset: str, folder: str | Path) -> Path:
         InputError: not a checkout, no executed notebooks, or a folder that cannot be written.
         DataError: the digits cannot be had.
     """
-    preset, root, folder = paper.preset(preset), paths.checkout(), paths.folder(folder, "folder")
+    preset, root, folder = paper.preset(preset), paths.checkout(), paths.absolute(folder, "folder")
     if root is None:
         raise InputError("A release is made of a checkout of the project; install it with pip install -e from one.")
     with tempfile.TemporaryDirectory() as place:
@@ -42,7 +43,7 @@ def release(preset: str, folder: str | Path) -> Path:
         files |= {name: root / name for name in ("README.md", "LICENSE", "CITATION.cff", "requirements.lock")}
         files |= {f"docs/{path.name}": path for path in root.glob("docs/*.md")}
         files |= _below(paths.figures(preset.name), f"figures/{preset.name}")
-        others = {*paper.PRESETS, "variants-digits"} - {preset.name}
+        others = {*paper.PRESETS, *map(audit.folder, paper.PRESETS)} - {preset.name, audit.folder(preset.name)}
         for one in sorted(paths.results().iterdir()):
             if one.is_dir() and (one.name == preset.name or preset.name == "paper" and one.name not in others):
                 files |= _below(one, f"results/{one.name}")

@@ -87,7 +87,8 @@ def build(preset: str, folder: Path) -> list[Path]:
     if interactive.is_file():
         files[INTERACTIVE] = interactive.read_bytes()
     compared = claims.side_by_side(preset, found)
-    first = f"{ABOUT}\n\n## What we found\n\n{findings(table, *compared)}" if preset == "paper" else ABOUT
+    complete = preset == "paper" and table["n"].all()
+    first = f"{ABOUT}\n\n## What we found\n\n{findings(table, *compared)}" if complete else ABOUT
     index = _index(preset, first, table2.to_markdown(table, preset), claims.to_markdown(*compared))
     pages = {"index": index, **notebooks}
     targets = {f"{name}.ipynb": f"{name}.html" for name in pages} | {name: name for name in files}

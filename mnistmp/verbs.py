@@ -136,7 +136,7 @@ def notebooks(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     from mnistmp import site
 
-    folder = Path(args.out).expanduser().absolute() if args.out else (paths.checkout() or Path.cwd()) / "site"
+    folder = paths.absolute(args.out, "--out") if args.out else (paths.checkout() or Path.cwd()) / "site"
     written = site.build(args.preset, folder)
     print(f"Report:     {written[0]} ({sum(path.suffix == '.html' for path in written)} pages; open it in a browser)")
     return 0
@@ -237,12 +237,11 @@ def audit(args: argparse.Namespace) -> int:
     from mnistmp.results import audit, irm, markdown
 
     dataset, measured = paper.preset(args.preset).dataset, None
-    folder = audit.folder(dataset)
     if args.seeds and args.train != "up":
         raise InputError("--seeds are those of the networks for MNIST-UP; add --train up, or leave --seeds out.")
     if args.train == "irm":
-        irm.run(folder, dataset)
-        text = irm.to_markdown(irm.table(folder))
+        irm.run(audit.folder(dataset), dataset)
+        text = irm.to_markdown(irm.table(audit.folder(dataset)))
     elif args.train:
         audit.observe(args.preset, args.seeds)
         text = audit.observed_to_markdown(audit.observed(args.preset))
@@ -251,7 +250,7 @@ def audit(args: argparse.Namespace) -> int:
         measured = audit.audit(names, dataset)
         text = audit.to_markdown(measured, dataset)
     texts = {} if args.variant else audit.texts(args.preset, measured)
-    _show(text, markdown.write(paths.results(folder), texts))
+    _show(text, markdown.write(paths.results(audit.folder(args.preset)), texts))
     return 0
 
 

@@ -115,7 +115,14 @@ def test_a_results_folder_that_cannot_be_written(place, started, capsys):
     assert str(blocked) in sentence and "Not a directory" in sentence
 
 
-def test_places_that_cannot_be(place, started, capsys):
+def test_places_that_cannot_be(place, started, capsys, monkeypatch):
+    monkeypatch.setenv("MNISTMP_METHODS", "")  # so that it is put back, whatever a command sets
+    for verb, option, what, kind in (
+        ("report", "--out", "--out", "folder"), ("export", "--to", "folder", "folder"),
+        ("release", "--to", "folder", "folder"), ("status", "--methods", "MNISTMP_METHODS", "file"),
+    ):  # fmt: skip
+        sentence = refused(capsys, started, verb, "--preset", "digits", option, "~no-such-user/x")
+        assert f"{what} is '~no-such-user/x', which cannot name a {kind}; give the path of another {kind}" in sentence
     for folder in ("~no-such-user/results", "results-\udcff"):
         sentence = refused(capsys, started, "run", "--results", folder)
         assert f"MNISTMP_RESULTS is {folder!r}, which cannot name a folder; give the path of another folder" in sentence

@@ -142,7 +142,7 @@ def test_missing_file(tiny):
 
 def test_folder_without_mnist(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTMP_DATA", str(tmp_path))
-    with pytest.raises(data.DataError, match="is missing.*MNISTMP_DATA"):
+    with pytest.raises(data.DataError, match="is missing.* run mnistmp data, which downloads it.*MNISTMP_DATA"):
         data.load(download=False)
 
 

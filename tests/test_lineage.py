@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 from mnistmp import lineage, paths
 
 ROOT = paths.checkout()
@@ -15,7 +17,7 @@ def test_it_is_what_the_records_and_files_say(monkeypatch):
     assert committed == lineage.lineage(), "run: mnistmp table"
     makes = [path for one in committed["made"].values() for path in one["makes"]]
     assert len(makes) == len(set(makes))
-    uncommitted = {ROOT / "results" / name for name in ("digits", "quick", "variants-digits")}
+    uncommitted = {ROOT / "results" / name for name in ("digits", "quick", "variants-digits", "variants-quick")}
     tables = [
         path for path in ROOT.glob("results/**/*.*")
         if path.suffix in (".md", ".csv", ".tex") and not uncommitted & {*path.parents}
@@ -29,6 +31,22 @@ def test_it_is_what_the_records_and_files_say(monkeypatch):
         assert set(one["from"]) <= set(committed["records"])
     run = committed["records"]["paper/runs/standard"]["seed-0.json"]
     assert run["key"] == json.loads((ROOT / "results/paper/runs/standard/seed-0.json").read_text())["key"]
+
+
+@pytest.mark.parametrize(
+    "notebook, folders",
+    [
+        ("06_spectral_decoupling", {"evidence/standard", "runs/standard", "runs/rcl-inf"}),
+        ("07_rsc", {"evidence/standard", "runs/dropout", "runs/dropout+rescale=false"}),
+        ("08_rcl_margin_sweep", {"evidence/standard", "runs/standard", "evidence/rcl-m0.9"}),
+        ("09_latent_space", {"evidence/standard-original", "evidence/rcl-m0.9+otherwise=negative-unweighted"}),
+    ],
+)
+def test_a_notebook_is_made_from_the_rows_of_others_that_it_looks_into(monkeypatch, notebook, folders):
+    monkeypatch.delenv("MNISTMP_RESULTS", raising=False)
+    made = lineage.lineage()["made"]
+    assert {f"paper/{folder}" for folder in folders} <= set(made[f"mnistmp notebooks {notebook}"]["from"])
+    assert "mnistmp notebooks 01_dataset" not in made  # it names standard, and reads no record
 
 
 def test_it_changes_with_a_record(tmp_path, monkeypatch):

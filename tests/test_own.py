@@ -63,7 +63,14 @@ def test_the_written_file_trains_and_its_row_is_marked(place, monkeypatch, capsy
     assert "My idea (not in the paper)" in capsys.readouterr().out.splitlines()[-3]
     assert (place / "figures/digits/curves-my-idea.png").is_file()
     assert [row.id for row in paper.trainings()][-1] == "my-idea" and len(paper.TABLE2) == 18
-    assert own.write_template("a2-b", place).name == "a2_b.py" and "class A2B(" in (place / "a2_b.py").read_text()
+    assert own.write_template("a2-b", place).name == "a2_b.py" and "class A2BMethod(" in (place / "a2_b.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["none", "f", "true", "class", "methods", "method", "own-row", "torch"])
+def test_the_written_file_works_whatever_the_name(place, monkeypatch, name):
+    monkeypatch.setenv("MNISTMP_METHODS", str(own.write_template(name, place)))
+    (spec,) = paper.plan("digits", name, "0", "float32")
+    engine.try_out(spec)
 
 
 def test_own_rows_are_in_the_sweep_the_table_and_the_curves(place, monkeypatch):

@@ -8,7 +8,7 @@ import re
 import pytest
 from stub_runs import record
 
-from mnistmp import paper, records
+from mnistmp import paper, paths, records
 from mnistmp.errors import InputError
 from mnistmp.paper import PRESETS, TABLE2, parse_seeds, plan, row, spec_for, trainings
 from mnistmp.spec import PROTOCOL_VERSION, RunSpec
@@ -378,6 +378,10 @@ def test_precision_is_as_asked_else_the_preset_s_else_that_of_its_records(tmp_pa
     [("rcl-m0.9+condition=batch", "rcl-m0.9+condition=batch", {"condition": "batch"}),
      ("rcl-m0.9-early-stop+condition=batch", "rcl-m0.9+condition=batch", {"condition": "batch"}),
      ("rcl-inf+weight=5.0", "rcl-inf+weight=5", {"weight": 5.0}),
+     ("rcl-inf+weight=1000000", "rcl-inf+weight=1000000", {"weight": 1e6}),
+     ("rcl-inf+weight=1e16", "rcl-inf+weight=1e16", {"weight": 1e16}),
+     ("rcl-inf+weight=0.00001", "rcl-inf+weight=1e-05", {"weight": 1e-5}),
+     ("standard+learning_rate=0.00123456789", "standard+learning_rate=0.00123456789", {"learning_rate": 0.00123456789}),
      ("rcl-inf+margin=0.5", "rcl-inf+margin=0.5", {"margin": 0.5}),
      ("dropout+rescale=false", "dropout+rescale=false", {"rescale": False}),
      ("standard+size=32+range=0..1+epochs=3", "standard+size=32+range=0..1+epochs=3",
@@ -391,6 +395,12 @@ def test_a_row_with_other_values_is_a_row(name, training, changed):
     assert {one: values[one] for one in values if values[one] != default[one]} == {
         "row": training, **changed, **({"options": spec.options} if spec.options != own.options else {})
     }  # fmt: skip
+
+
+def test_recorded_rows_keep_their_names():
+    names = {path.name for path in paths.checkout().glob("results/*/runs/*+*")}
+    assert len(names) > 100
+    assert {row(name).id for name in names} == names
 
 
 def test_rows_with_other_values_stand_after_their_own_in_the_tables_order():

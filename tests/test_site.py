@@ -10,8 +10,9 @@ from browser import Browser, needs_chromium
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
+from stub_runs import record
 
-from mnistmp import cli, paper, paths, site
+from mnistmp import cli, paper, paths, records, site
 from mnistmp.errors import InputError
 from mnistmp.results import table2
 
@@ -54,6 +55,15 @@ def test_the_papers_site_needs_its_records(place):
     with pytest.raises(InputError, match="Preset paper has no records in .*; run mnistmp reproduce first"):
         site.build("paper", place / "site")
     assert not (place / "site").exists()
+
+
+def test_what_we_found_is_said_once_all_rows_are_recorded(place):
+    for rows in ("rcl-inf", "all"):
+        for spec in paper.plan("paper", rows, "0"):
+            records.save(record(spec), "paper")
+        site.build("paper", place / "site")
+        index = BeautifulSoup((place / "site/index.html").read_bytes(), "html.parser")
+        assert bool(index.find(id="What-we-found")) == (rows == "all")
 
 
 # ---- the committed notebooks ----

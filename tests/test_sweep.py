@@ -422,6 +422,33 @@ def test_notebooks_are_shown_once_and_again_only_when_something_changed(place, m
     assert due() == ["10_table2", "02_standard"]
 
 
+def test_all_records_count_and_of_the_evidence_what_notebooks_did_not_see_themselves(quick, monkeypatch):
+    monkeypatch.setattr(paths, "notebooks", lambda: quick.notebooks)
+    results = quick.folder / "results"
+    seen = results / PRESET / "evidence/standard"
+    look = f"import pathlib; seen = pathlib.Path('{seen}'); seen.mkdir(parents=True, exist_ok=True)"
+    other = write_notebook(quick.notebooks / "09_latent_space.ipynb", look, "(seen / 'a-seed-0.npz').touch()")
+
+    def shown():
+        return sorted(outcome.unit.label for outcome in run.show(PRESET, "standard", 2))
+
+    assert shown() == ["02_standard", "09_latent_space"] and shown() == []
+    other.write_text(other.read_text().replace("a-seed", "b-seed"))
+    assert shown() == ["09_latent_space"] and (seen / "b-seed-0.npz").is_file() and shown() == []
+
+    units = plan.show_units(quick.notebooks, PRESET, "standard")
+    for path in ("search/runs/rcl-inf/seed-0.json", "calibration/runs/rcl-inf/seed-0.json",
+                 "variants-digits/irm/erm/seed-0.json", f"{PRESET}/evidence/rsc/c-seed-0.npz"):  # fmt: skip
+        (results / path).parent.mkdir(parents=True)
+        (results / path).touch()
+        assert notebooks.out_of_date(units, PRESET) == units, path
+        (results / path).unlink()
+        assert notebooks.out_of_date(units, PRESET) == []
+    (seen / "a-seed-0.npz").unlink()
+    notebooks.remember({"02_standard": notebooks.fingerprints(units, PRESET)["02_standard"]}, PRESET)
+    assert [unit.label for unit in notebooks.out_of_date(units, PRESET)] == ["09_latent_space"]
+
+
 @pytest.mark.parametrize("change", ["no kernelspec", "no metadata", "byte-order mark"])
 def test_a_notebook_that_another_program_wrote_runs(quick, change):
     path = quick.notebooks / "02_standard.ipynb"

@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 import mnistmp
-from mnistmp import ColoredMNIST, LeNet, cli, data, evaluate, paper
+from mnistmp import ColoredMNIST, LeNet, cli, data, evaluate, evidence, paper
 from mnistmp.data import palette, variants
 from mnistmp.data.variants import VARIANTS, Split
 from mnistmp.errors import InputError
@@ -275,6 +275,20 @@ def test_the_same_networks_are_tested_on_mnist_up(tmp_path, monkeypatch, capsys)
     assert table.count("| 2 |") == 1 and not (tmp_path / "variants-digits/irm.md").exists()
     assert cli.main(["audit", "--seeds", "0"]) == 2
     assert "--seeds are those of the networks for MNIST-UP; add --train up" in capsys.readouterr().err
+
+
+def test_another_preset_has_tables_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MNISTMP_RESULTS", str(tmp_path))
+    monkeypatch.setattr(audit, "observe", lambda *_: None)  # these were counted before:
+    counted = {"val_total": 10_000, "val_correct": 9900, "test_total": 10_000, **dict.fromkeys(audit.NEW_COLORS, 5000)}
+    protocols = {"quick": "2 epochs instead of 10", "paper": "by the paper's protocol"}
+    for preset, protocol in protocols.items():
+        evidence.write(tmp_path / preset / "evidence/standard/new_colors-seed-0.npz", counted, {})
+        assert cli.main(["audit", "--train", "up", "--preset", preset]) == 0
+        assert protocol in capsys.readouterr().out
+    tables = {path.parent.name: path.read_text() for path in tmp_path.glob("*/up.md")}
+    assert "2 epochs instead of 10" in tables["variants-quick"] and "2 epochs" not in tables["variants"]
+    assert "by the paper's" in tables["variants"] and "by the paper's" not in tables["variants-quick"]
 
 
 def test_the_published_experiment_learns_colour_and_without_it_shape():

@@ -131,8 +131,8 @@ def _read_idx(root: Path, name: str) -> torch.Tensor:
     path = _find(root, name)
     if path is None:
         raise DataError(
-            f"{name} is missing in {root} (and in its MNIST/raw and raw, also as .gz): allow the download "
-            f"(download=True), set MNISTMP_DATA to a folder that holds it, {DIGITS_REMEDY}."
+            f"{name} is missing in {root} (and in its MNIST/raw and raw, also as .gz): run mnistmp data, which "
+            f"downloads it (download=True in Python), set MNISTMP_DATA to a folder that holds it, {DIGITS_REMEDY}."
         ) from FileNotFoundError(name)
     try:
         content = _unpacked(np.frombuffer(bytearray(read_bounded(path, SIZE_LIMIT)), np.uint8))

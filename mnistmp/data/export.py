@@ -49,7 +49,7 @@ def export(variant: str | Variant, folder: str | Path, kind: str = "npz", datase
             anything is written.
         DataError: the digits cannot be had.
     """
-    variant, folder = find(variant), paths.folder(folder, "folder")
+    variant, folder = find(variant), paths.absolute(folder, "folder")
     check_choice("format", kind, FORMATS)
     if kind == "parquet":
         _pyarrow()

@@ -161,7 +161,8 @@ def observe(preset: str, seeds: str | None = None) -> None:
 
 
 def observed(preset: str) -> pd.DataFrame:
-    """A line per variant and method of which something was counted: variant, method, `accuracy.Summary`'s numbers."""
+    """A line per variant and method of which something was counted: variant, method, `accuracy.Summary`'s numbers.
+    `.attrs` holds the preset."""
     seen = {}
     for row in METHODS:
         files = sorted((paths.results(preset) / "evidence" / row).glob("new_colors-seed-*.npz"))
@@ -174,19 +175,22 @@ def observed(preset: str) -> pd.DataFrame:
             if runs:
                 summary = accuracy.summary(pd.DataFrame(runs))
                 lines.append({"variant": name, "method": paper.row(row).label, **summary._asdict()})
-    return pd.DataFrame(lines, columns=["variant", "method", *accuracy.Summary._fields[:5]])
+    table = pd.DataFrame(lines, columns=["variant", "method", *accuracy.Summary._fields[:5]])
+    table.attrs["preset"] = preset
+    return table
 
 
 def observed_to_markdown(table: pd.DataFrame) -> str:
     """The table of `observed` with what one must know to read it."""
-    rows = []
+    rows, preset = [], paper.preset(table.attrs["preset"])
+    protocol = "by the paper's protocol" if preset.name == "paper" else f"of preset {preset.name} ({preset.note})"
     for method, lines in table.groupby("method", sort=False):
         first = lines.iloc[0]
         val = markdown.plus_minus(first["val_mean"], first["val_std"], 2, 3)
         rows.append([method, first["n"], val, *map(markdown.plus_minus, lines["test_mean"], lines["test_std"])])
     return "\n\n".join([
         "**MNIST-UP beside MNIST-MP.** Accuracies in percent as mean ± standard deviation over n seeds (n - 1 in the "
-        "denominator), by the paper's protocol, at the epoch with the best validation accuracy: of validation, and of "
+        f"denominator), {protocol}, at the epoch with the best validation accuracy: of validation, and of "
         "three tests. The paper names MNIST-UP, of which we found no files: `up-uniform` and `up-anti` are our "
         "constructions. They differ from MNIST-MP in the colours of the test digits alone, so the same networks are "
         "tested on all three. Their trainings were repeated for this, so that `mp` may differ a little from Table 2.",
@@ -197,9 +201,10 @@ def observed_to_markdown(table: pd.DataFrame) -> str:
 # ---- files ----
 
 
-def folder(dataset: str) -> str:
-    """The folder of `results/` for a data set's tables: those of the embedded digits never meet MNIST's."""
-    return "variants" if dataset == "mnist" else f"variants-{dataset}"
+def folder(name: str) -> str:
+    """The folder of `results/` for the tables of a preset, which never meet another's; or, by a data set's name, for
+    what depends on the digits alone."""
+    return "variants" if name in ("paper", "mnist") else f"variants-{name}"
 
 
 def texts(preset: str, measured: pd.DataFrame | None = None) -> dict[str, str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mnistmp.sweep.unit import Unit
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+BESIDES = ("calibration", "search", "variants*")  # folders of results/ that notebooks read besides their preset's
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){0,3}(-[0-9a-f]{12})?")  # as nbformat and JupyterLab draw them
 
 
@@ -92,7 +93,7 @@ def publish(executed: Path, target: Path, *, strict: bool) -> None:
 
 
 def out_of_date(units: Sequence[Unit], preset: str) -> list[Unit]:
-    """Those of `plan.show_units` whose source, library, records, result or figures changed since `remember`."""
+    """Those of `plan.show_units` whose source, library, records, evidence, result or figures changed."""
     made, marks = _made_from(preset), fingerprints(units, preset)
     if not set(made["figures"]) <= set(_figures(preset)):  # which notebook draws which figure is not known here
         return list(units)
@@ -101,18 +102,27 @@ def out_of_date(units: Sequence[Unit], preset: str) -> list[Unit]:
 
 
 def fingerprints(units: Sequence[Unit], preset: str) -> dict[str, str]:
-    """Label -> mark of the source, library and records that a unit would be made from now."""
-    package, results = Path(__file__).resolve().parents[1], paths.results(preset)
+    """Label -> marks of the source, of library and records, and of the evidence that a unit would be made from now."""
+    package, results = Path(__file__).resolve().parents[1], paths.results()
     # All of the library, unlike a record's code_version: tables and figures decide what a notebook shows.
     library = [path for path in package.rglob("*") if path.suffix in (".py", ".mplstyle", ".html")]
-    shown = _hash([*library, *results.glob("runs/*/seed-*.json")])
-    return {unit.label: f"{_hash([Path(unit.notebook)])}-{shown}" for unit in units}
+    places = [f"{folder}/{kind}" for folder in (preset, *BESIDES) for kind in ("runs", "irm")]
+    shown = _hash([*library, *(path for place in places for path in results.glob(f"{place}/*/seed-*.json"))])
+    return {unit.label: f"{_hash([Path(unit.notebook)])}-{shown}-{_evidence(preset)}" for unit in units}
 
 
 def remember(marks: Mapping[str, str], preset: str) -> None:
-    """Note what notebooks were made from: their `fingerprints`, taken before, as records may be added meanwhile."""
-    made = _made_from(preset)["notebooks"]
-    content = {"notebooks": dict(sorted({**made, **marks}.items())), "figures": _figures(preset)}
+    """Note what notebooks were made from: their `fingerprints`, taken before, as records may be added meanwhile.
+
+    Evidence that was added meanwhile is what they saw themselves, and no other notebook reads it: whatever was up to
+    date with the evidence before is up to date with it now.
+    """
+    made = {**_made_from(preset)["notebooks"], **marks}
+    before, now = {mark.rpartition("-")[2] for mark in marks.values()}, _evidence(preset)
+    for label, mark in made.items():
+        others, _, evidence = mark.rpartition("-")
+        made[label] = f"{others}-{now}" if evidence in before else mark
+    content = {"notebooks": dict(sorted(made.items())), "figures": _figures(preset)}
     write_atomically(_memory(preset), json.dumps(content, indent=1) + "\n")
 
 
@@ -125,6 +135,10 @@ def _made_from(preset: str) -> dict:
 
 def _memory(preset: str) -> Path:
     return paths.results(preset) / "notebooks" / "made-from.json"
+
+
+def _evidence(preset: str) -> str:
+    return _hash(paths.results(preset).glob("evidence/*/*.npz"))
 
 
 def _figures(preset: str) -> list[str]:
