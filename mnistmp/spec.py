@@ -11,30 +11,15 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mnistmp import data, methods, paths
-from mnistmp.errors import InputError, sentence
+from mnistmp.errors import InputError, in_one_sentence
 
 # Raised whenever a change of code changes what a RunSpec computes; records of different
 # versions never meet in one table.
 PROTOCOL_VERSION = 1
-
-
-def in_one_sentence(cls):
-    """Class decorator for one of pydantic's dataclasses: what is wrong with a value becomes an InputError."""
-    validate = cls.__init__
-
-    @functools.wraps(validate)
-    def __init__(self, *args, **values):
-        try:
-            validate(self, *args, **values)
-        except ValidationError as error:
-            raise InputError(sentence(error)) from None
-
-    cls.__init__ = __init__
-    return cls
 
 
 Factor = Annotated[float, Field(ge=0, lt=100), AfterValidator(abs)]  # -0.0 is 0.0: equal runs, equal keys

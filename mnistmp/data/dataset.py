@@ -138,6 +138,6 @@ class MNISTMP(ColoredMNIST):
         dataset: str = "mnist",
         check: str = "raise",
     ) -> None:
-        variant = replace(VARIANTS["mp"], palette=tuple(map(tuple, as_palette(palette).tolist())))
+        variant = replace(VARIANTS["mp"], palette=as_palette(palette).tolist())
         super().__init__(root, variant, split, transform, target_transform, download, dataset, check)
         self.table = color_table(self.palette, mean_color(self.palette))
