@@ -212,7 +212,7 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
         print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
     watch = (lambda epoch, network, entry: seen.append(glance(network))) if every_epoch else None
     record, network, agreement = trained(spec, preset, device, on_epoch=watch)
-    epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
+    epoch = select([entry["val_correct"] for entry in record.history]) + 1
     origin = {"epoch": epoch, "record": agreement,
               "environment": environment(device, spec.precision, engine.path_name(device))}  # fmt: skip
     if every_epoch:

@@ -64,7 +64,7 @@ def export(variant: str | Variant, folder: str | Path, kind: str = "npz", datase
         if kind == "torch":
             written.append(write_atomically(folder / f"{variant.name}.pt", _announced(splits)))
         sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}
-        written.append(write_atomically(folder / "README.md", _card(variant, splits, sums, kind, dataset)))
+        written.append(write_atomically(folder / "README.md", _card(variant, splits, kind, dataset)))
         about = _croissant(variant, splits, sums, written, kind, dataset)
         written.append(write_atomically(folder / "croissant.json", json.dumps(about, indent=1) + "\n"))
         sums |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written[-2:]}
@@ -132,7 +132,7 @@ def _announced(splits: dict[str, ColoredMNIST]) -> bytes:
     return buffer.getvalue()
 
 
-def _card(variant: Variant, splits: dict[str, ColoredMNIST], sums: dict[str, str], kind: str, dataset: str) -> str:
+def _card(variant: Variant, splits: dict[str, ColoredMNIST], kind: str, dataset: str) -> str:
     digits = "MNIST (LeCun, Cortes and Burges)" if dataset == "mnist" else "scikit-learn's embedded digits, not MNIST"
     rows = [f"| {name} | {len(split):,} | {variant.splits[name].source} |" for name, split in splits.items()]
     fields = [f"* **{name}**: {text}." for name, text in FIELDS.items()]

@@ -56,27 +56,20 @@ def check_geometry(palette: Any = PALETTE, strict: bool = True, classes: int = 1
 
     "No particular color is closer to the average than at least three others", and all colours are
     "sufficiently different" (`SMALLEST_GAP`). A violation raises ValueError, or warns where `strict`
-    is False. Keys, all distances in [0, 1] colour units: `mean` (3 floats), `distances` to the mean
-    (K floats), `on_sphere` and `on_cube` (how many colours lie at 0.5 and at 0.866 from it; 6 and 4
-    in the published palette), `nearest`, `tied_nearest` (how many are as near as the nearest),
-    `smallest_gap` between two colours and the two classes of the `closest_pair`.
+    is False. Keys, with distances in [0, 1] colour units: `on_sphere` and `on_cube` (how many colours lie
+    at 0.5 and at 0.866 from the mean; 6 and 4 in the published palette), `tied_nearest` (how many are as near
+    to it as the nearest), and `smallest_gap` between two colours.
     """
     colors = as_palette(palette, classes).double() / 255
-    mean = colors.mean(0)
-    distances = (colors - mean).norm(dim=1)
+    distances = (colors - colors.mean(0)).norm(dim=1)
     nearest = distances.min()
     gaps = (colors[:, None] - colors).norm(dim=2).fill_diagonal_(math.inf)
     smallest_gap = gaps.min()
-    first, second = divmod(int(gaps.argmin()), classes)
     facts = {
-        "mean": mean.tolist(),
-        "distances": distances.tolist(),
         "on_sphere": int(((distances - SPHERE_RADIUS).abs() <= ROUNDING).sum()),
         "on_cube": int(((distances - CUBE_RADIUS).abs() <= ROUNDING).sum()),
-        "nearest": float(nearest),
         "tied_nearest": int((distances <= nearest + ROUNDING).sum()),
         "smallest_gap": float(smallest_gap),
-        "closest_pair": (first, second),
     }
     problems = []
     if facts["tied_nearest"] < min(4, classes):  # the nearest colour itself and at least three others
@@ -85,6 +78,7 @@ def check_geometry(palette: Any = PALETTE, strict: bool = True, classes: int = 1
             f"{facts['tied_nearest'] - 1} others are as near (at least {min(3, classes - 1)} must be)"
         )
     if smallest_gap < SMALLEST_GAP:
+        first, second = divmod(int(gaps.argmin()), classes)
         problems.append(
             f"the colours of classes {first} and {second} are only {smallest_gap:.3f} apart "
             f"(at least {SMALLEST_GAP} is required)"
