@@ -39,8 +39,8 @@ class RunSpec:
         seed: 0 or more; initialisation, batch order and the method's noise derive from it.
         dataset: "mnist" or "digits".
         colors: training and validation digits in "class" colours, or all of them in the
-            "test" colour (the original-MNIST row), or "white" (another interpretation of that row).
-        image_size: 28, or 32 as another interpretation; how it is reached: `resize`.
+            "test" colour (the original-MNIST row).
+        image_size: 28, or 32 as another interpretation; how it is reached: `resize`, which has one value.
         input_range: what the network sees for black and full colour.
         initialization: "pytorch", "glorot" or "he".
         precision: "bfloat16" is mixed precision: bfloat16 products, float32 weights,
@@ -56,9 +56,9 @@ class RunSpec:
     options: dict[str, Any] = field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dataset: Literal["mnist", "digits"] = "mnist"
-    colors: Literal["class", "test", "white"] = "class"
+    colors: Literal["class", "test"] = "class"
     image_size: Literal[28, 32] = 28
-    resize: Literal["bilinear", "pad"] = "bilinear"
+    resize: Literal["bilinear"] = "bilinear"
     input_range: Literal["[-1,1]", "[0,1]"] = "[-1,1]"
     initialization: Literal["pytorch", "glorot", "he"] = "pytorch"
     precision: Literal["float32", "bfloat16"] = "bfloat16"

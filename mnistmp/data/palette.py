@@ -91,14 +91,14 @@ def check_geometry(palette: Any = PALETTE, strict: bool = True, classes: int = 1
     return facts
 
 
-def color_table(palette: torch.Tensor = PALETTE, test_color: torch.Tensor = TEST_COLOR) -> torch.Tensor:
-    """Return uint8 (11, 256, 3): entry [c, g] is grey level g in class c's colour, or the test colour for c = 10.
+def color_table() -> torch.Tensor:
+    """Return uint8 (11, 256, 3): entry [c, g] is grey level g in class c's colour, or for c = 10 the test colour.
 
     Colouring multiplies grey and colour, both in [0, 1] (Section 3.1), and rounds to whole levels;
     the background stays black. g * colour / 255 never lies halfway between two levels.
     """
-    colors = torch.cat([palette, test_color[None]]).int()
-    grey = torch.arange(256, dtype=torch.int32, device=palette.device)
+    colors = torch.cat([PALETTE, TEST_COLOR[None]]).int()
+    grey = torch.arange(256, dtype=torch.int32, device=colors.device)
     return ((2 * grey[None, :, None] * colors[:, None, :] + 255) // 510).to(torch.uint8)
 
 
@@ -128,17 +128,14 @@ def colorize(images: torch.Tensor, color_index: torch.Tensor) -> torch.Tensor:
     return color_batch(images, color_index, color_table().to(images.device))
 
 
-def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch.Tensor:
+def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     """Return grey uint8 (N, 28, 28) as uint8 (N, size, size), size 28 (unchanged) or 32.
 
-    32x32 is another interpretation of the paper, which gives no size: "bilinear" enlarges (antialiasing
-    has nothing to do when enlarging), "pad" puts two black pixels around.
+    32x32 is another interpretation of the paper, which gives no size. Bilinear; antialiasing has nothing to do when
+    enlarging.
     """
-    check_choice("resize", how, ("bilinear", "pad"))
     if size == 28:
         return images
-    if how == "pad":
-        return F.pad(images, (2, 2, 2, 2))
     blocks = [  # in blocks, because all of MNIST as float32 would take half a gigabyte
         F.interpolate(block[:, None].float(), size=(size, size), mode="bilinear")[:, 0].round().to(torch.uint8)
         for block in images.split(8192)

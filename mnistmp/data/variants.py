@@ -8,7 +8,6 @@ from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -20,7 +19,6 @@ from mnistmp.errors import InputError, check_choice, in_one_sentence
 Level = Annotated[int, Field(ge=0, le=255)]
 RGB = tuple[Level, Level, Level]
 Share = Annotated[float, Field(ge=0, le=1)]
-SIZES = {"none": 28, "stride": 14, "bilinear": 32, "pad": 32}  # way to resize -> height and width
 RULES = ("other", "uniform", "reverse", "mean")
 
 
@@ -76,7 +74,7 @@ class Variant:
         follows: whether a colour follows the (noisy) "label" or the class of the "digit".
         paint: colour the "digit" on black, or the "background" of a white digit.
         threshold: grey levels (0 to 255) above it become 255, others 0; None keeps them.
-        resize: "none" 28x28, "stride" 14x14 (every second pixel), "bilinear" or "pad" 32x32.
+        resize: "none" 28x28, or "stride" 14x14 (every second pixel).
         channels: 3, or 2 for red and green.
         value_range: black and full colour in `ColoredMNIST.tensors`.
         merged: environments are not told apart.
@@ -96,7 +94,7 @@ class Variant:
     follows: Literal["digit", "label"] = "digit"
     paint: Literal["digit", "background"] = "digit"
     threshold: Annotated[int, Field(ge=0, lt=255)] | None = None
-    resize: Literal["none", "stride", "bilinear", "pad"] = "none"
+    resize: Literal["none", "stride"] = "none"
     channels: Literal[2, 3] = 3
     value_range: tuple[float, float] = (-1.0, 1.0)
     merged: bool = False
@@ -317,8 +315,6 @@ def _scaled(images: np.ndarray, variant: Variant, split: Split) -> np.ndarray:
         images = np.where(images > variant.threshold, np.uint8(255), np.uint8(0))
     if variant.resize == "stride":
         images = np.ascontiguousarray(images[:, ::2, ::2])
-    elif variant.resize != "none":
-        images = palette.resize(torch.from_numpy(images), SIZES[variant.resize], variant.resize).numpy()
     return images if split.shape else np.full_like(images, round(images.mean()))
 
 
