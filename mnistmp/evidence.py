@@ -149,14 +149,15 @@ def observe(
 ) -> dict[str, np.ndarray]:
     """What `look(network, splits)` returns for the network of a recorded run, from its file or seen now.
 
-    A file that is there and was made for this run by this very `look` is read. Else the network is taken from
+    A file that is there and was made for this run by a `look` of the same text is read. Else the network is taken from
     its checkpoint, or trained once more, which takes as long as the run did, and the file is written.
 
     Args:
         row, seed, preset: the run.
         look: a function with a source, such as one of a notebook's cells. It gets the network of the best validation
             epoch and the splits in the precision of the run (see `engine.Splits`), and returns arrays or tensors by
-            name. Its name is the file's.
+            name. Its name is the file's. Functions and constants that it uses are no part of its text: name them in
+            `settings`, or delete the file where they change.
         every_epoch: look after each epoch; each array then has a first axis of epochs.
         settings: what else decides what is seen, as JSON values.
 

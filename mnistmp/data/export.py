@@ -41,8 +41,8 @@ def export(variant: str | Variant, folder: str | Path, kind: str = "npz", datase
 
     npz holds uint8 images (N, H, W, 3), int64 labels (N,), uint8 digits (N,), uint8 colors (N, 3). torch holds
     a dict of these as tensors with images (N, 3, H, W), and `<variant>.pt` all splits as the authors announced them:
-    per split a dict of float32 images (N, 3, 32, 32) in [-1, 1] and labels. parquet holds images as PNG, as the
-    `datasets` library reads them, and needs pyarrow.
+    per split a dict of labels and float32 images in [-1, 1], (N, 3, 32, 32), or (N, 3, 14, 14) of irm and sd. parquet
+    holds images as PNG, as the `datasets` library reads them, and needs pyarrow.
 
     Raises:
         InputError: an unknown variant or format, pyarrow missing, a folder that is not empty or not writable; before

@@ -1,7 +1,7 @@
 """MNIST-MP (paper, Sections 3.1 and 3.2): every class has a colour, and at test time no digit wears it.
 
-One table of 11 x 256 colours defines every pixel, for the Dataset class and for training alike. The colours of
-plots are in figures/style.py.
+One table of 11 x 256 colours defines every pixel of a training; `ColoredMNIST`, which knows other variants too,
+computes the same pixels itself. The colours of plots are in figures/style.py.
 """
 
 import math

@@ -230,7 +230,7 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
 def conclusion(table: pd.DataFrame) -> list[str]:
     """How many rows have each verdict, and those that differ, the largest difference first, as sentences.
 
-    None where fewer than two rows can be compared. For `side_by_side` also with the lines "→" in place of their rows.
+    Empty where fewer than two rows can be compared. For `side_by_side` also with the lines "→" in place of their rows.
     """
     own, other = table[table["interpretation"] == ""], table[table["interpretation"] != ""]
     said = _counted(own)
