@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,23 @@ def first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def in_one_sentence(cls):
+    """Class decorator for one of pydantic's dataclasses: what is wrong with a value becomes an InputError."""
+    from pydantic import ValidationError
+
+    validate = cls.__init__
+
+    @functools.wraps(validate)
+    def __init__(self, *args, **values):
+        try:
+            validate(self, *args, **values)
+        except ValidationError as error:
+            raise InputError(sentence(error)) from None
+
+    cls.__init__ = __init__
+    return cls
+
+
 def sentence(error: ValidationError) -> str:
     """The first of pydantic's errors in one sentence: which field, what it is, what it should be."""
     first = error.errors(include_url=False)[0]
@@ -54,4 +73,4 @@ def sentence(error: ValidationError) -> str:
         return f"there is no field {where!r}."
     if kind.startswith("missing"):
         return f"the field {where!r} is missing."
-    return f"{where} is {first['input']!r:.60}; {what.replace('Input', 'it', 1)}."
+    return f"{where} is {first['input']!r:.60}; {re.sub('Input|Tuple', 'it', what, count=1)}."

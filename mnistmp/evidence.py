@@ -24,7 +24,6 @@ import torch
 from mnistmp import engine, files, paper, paths, records
 from mnistmp.engine.splits import Splits
 from mnistmp.errors import InputError, first_line, require
-from mnistmp.fast.layers import accelerate
 from mnistmp.methods import Method
 from mnistmp.records import RunRecord
 from mnistmp.records.provenance import environment
@@ -61,18 +60,23 @@ def load(row: str, seed: int = 0, preset: str = "paper", device: str | torch.dev
         [-1, 1] for all of the paper's rows, to logits (N, 10), with `features` and `classifier`.
 
     Raises:
-        InputError: an unknown row or a seed that is none; its weights were not kept, with the command that keeps
-            them; or their file is not usable.
+        InputError: an unknown row, one that reads another's runs, or a seed that is none; its weights were not kept,
+            with the command that keeps them; or their file is not usable.
     """
-    paper.row(str(row))
+    chosen = paper.row(str(row))
+    if chosen.training != chosen.id:
+        raise InputError(
+            f"Row {chosen.id} is read from the runs of {chosen.training}, which keep the network of their best epoch "
+            f"alone; load {chosen.training}."
+        )
     require(str(seed).isdecimal(), "seed", seed, "give a whole number from 0 on")
-    path = checkpoint_path(preset, row, seed)
+    path = checkpoint_path(preset, chosen.id, seed)
     if not path.exists():
         raise InputError(
-            f"The weights of {row} seed {seed} are not kept here; "
-            f"mnistmp run --preset {preset} --rows {row} --seeds {seed} --checkpoints trains it and keeps them."
+            f"The weights of {chosen.id} seed {seed} are not kept here; "
+            f"mnistmp run --preset {preset} --rows {chosen.id} --seeds {seed} --checkpoints trains it and keeps them."
         )
-    return accelerate(_read_checkpoint(path, torch.device(device))[1].float())
+    return _read_checkpoint(path, torch.device(device), "float32")[1]
 
 
 def trained(
@@ -123,14 +127,14 @@ def _compare(record: RunRecord, recorded: RunRecord | None) -> str:
     return "equal" if courses[0] == courses[1] else "differs"
 
 
-def _read_checkpoint(path: Path, device: torch.device) -> tuple[RunRecord, Method]:
+def _read_checkpoint(path: Path, device: torch.device, precision: str | None = None) -> tuple[RunRecord, Method]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             record = RunRecord.from_text(file.metadata()["record"])
             state = {name: file.get_tensor(name) for name in file.keys()}
-        network = engine.build(record.spec, device)
+        network = engine.build(record.spec, device, precision)
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} holds no usable weights: {first_line(error)}; delete it and train again.") from None
@@ -145,14 +149,15 @@ def observe(
 ) -> dict[str, np.ndarray]:
     """What `look(network, splits)` returns for the network of a recorded run, from its file or seen now.
 
-    A file that is there and was made for this run by this very `look` is read. Else the network is taken from
+    A file that is there and was made for this run by a `look` of the same text is read. Else the network is taken from
     its checkpoint, or trained once more, which takes as long as the run did, and the file is written.
 
     Args:
         row, seed, preset: the run.
         look: a function with a source, such as one of a notebook's cells. It gets the network of the best validation
             epoch and the splits in the precision of the run (see `engine.Splits`), and returns arrays or tensors by
-            name. Its name is the file's.
+            name. Its name is the file's. Functions and constants that it uses are no part of its text: name them in
+            `settings`, or delete the file where they change.
         every_epoch: look after each epoch; each array then has a first axis of epochs.
         settings: what else decides what is seen, as JSON values.
 
@@ -212,7 +217,7 @@ def _see(spec: RunSpec, look: Look, preset: str, every_epoch: bool) -> tuple[dic
         print(f"Training {spec.row} seed {spec.seed} of preset {preset} to look into its network.")
     watch = (lambda epoch, network, entry: seen.append(glance(network))) if every_epoch else None
     record, network, agreement = trained(spec, preset, device, on_epoch=watch)
-    epoch = select([entry["val_correct"] for entry in record.history], record.val_total) + 1
+    epoch = select([entry["val_correct"] for entry in record.history]) + 1
     origin = {"epoch": epoch, "record": agreement,
               "environment": environment(device, spec.precision, engine.path_name(device))}  # fmt: skip
     if every_epoch:

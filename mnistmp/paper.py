@@ -251,7 +251,7 @@ def spec_for(
         row_id: as for `row`; early-stopping rows give the training they read.
         seed: 0 or more.
         preset_name: "digits", "quick" or "paper".
-        precision: needed where the preset's is "auto"; overrides it otherwise.
+        precision: in place of the preset's; where that is "auto" and none is given, float32.
         changes: other RunSpec fields, to run an ablation; `options` are merged. Give such a
             run a `row` of its own name.
 

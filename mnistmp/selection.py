@@ -9,12 +9,12 @@ RULES = ("best-validation", "early-stop")
 EARLY_STOP = 95  # percent of validation accuracy, the paper's "@95"
 
 
-def select(val_correct: Sequence[int], val_total: int, rule: str = "best-validation") -> int | None:
+def select(val_correct: Sequence[int], val_total: int | None = None, rule: str = "best-validation") -> int | None:
     """Index of the epoch that a rule selects, counted from 0; None if there is no epoch.
 
     Args:
         val_correct: correctly classified validation digits after each epoch.
-        val_total: number of validation digits.
+        val_total: number of validation digits; only "early-stop" needs it.
         rule: "best-validation", the first epoch that reaches the highest accuracy; "early-stop",
             the first with 95 % or more and, in a run that never gets there, the same as "best-validation".
 

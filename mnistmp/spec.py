@@ -11,30 +11,15 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mnistmp import data, methods, paths
-from mnistmp.errors import InputError, sentence
+from mnistmp.errors import InputError, in_one_sentence
 
 # Raised whenever a change of code changes what a RunSpec computes; records of different
 # versions never meet in one table.
 PROTOCOL_VERSION = 1
-
-
-def in_one_sentence(cls):
-    """Class decorator for one of pydantic's dataclasses: what is wrong with a value becomes an InputError."""
-    validate = cls.__init__
-
-    @functools.wraps(validate)
-    def __init__(self, *args, **values):
-        try:
-            validate(self, *args, **values)
-        except ValidationError as error:
-            raise InputError(sentence(error)) from None
-
-    cls.__init__ = __init__
-    return cls
 
 
 Factor = Annotated[float, Field(ge=0, lt=100), AfterValidator(abs)]  # -0.0 is 0.0: equal runs, equal keys
@@ -54,8 +39,8 @@ class RunSpec:
         seed: 0 or more; initialisation, batch order and the method's noise derive from it.
         dataset: "mnist" or "digits".
         colors: training and validation digits in "class" colours, or all of them in the
-            "test" colour (the original-MNIST row), or "white" (another interpretation of that row).
-        image_size: 28, or 32 as another interpretation; how it is reached: `resize`.
+            "test" colour (the original-MNIST row).
+        image_size: 28, or 32 as another interpretation; how it is reached: `resize`, which has one value.
         input_range: what the network sees for black and full colour.
         initialization: "pytorch", "glorot" or "he".
         precision: "bfloat16" is mixed precision: bfloat16 products, float32 weights,
@@ -71,9 +56,9 @@ class RunSpec:
     options: dict[str, Any] = field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dataset: Literal["mnist", "digits"] = "mnist"
-    colors: Literal["class", "test", "white"] = "class"
+    colors: Literal["class", "test"] = "class"
     image_size: Literal[28, 32] = 28
-    resize: Literal["bilinear", "pad"] = "bilinear"
+    resize: Literal["bilinear"] = "bilinear"
     input_range: Literal["[-1,1]", "[0,1]"] = "[-1,1]"
     initialization: Literal["pytorch", "glorot", "he"] = "pytorch"
     precision: Literal["float32", "bfloat16"] = "bfloat16"

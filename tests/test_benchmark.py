@@ -30,13 +30,8 @@ def digits():
 def test_published_geometry():
     facts = palette.check_geometry()
     assert facts["on_sphere"] == 6 and facts["on_cube"] == 4
-    assert sorted(round(d, 2) for d in facts["distances"]) == [0.5] * 6 + [0.87] * 4
     assert facts["tied_nearest"] == 6
     assert facts["smallest_gap"] == pytest.approx(math.sqrt(0.5), abs=0.005)
-    first, second = facts["closest_pair"]
-    gap = np.linalg.norm((PALETTE[first].double() - PALETTE[second].double()).numpy()) / 255
-    assert gap == pytest.approx(facts["smallest_gap"])
-    assert facts["mean"] == pytest.approx([127.3 / 255] * 3)
     assert TEST_COLOR.tolist() == [127, 127, 127] and TEST_COLOR.dtype == torch.uint8
     assert palette.check_geometry(PALETTE.numpy()) == palette.check_geometry(PALETTE.tolist()) == facts
 
@@ -47,8 +42,7 @@ def test_geometry_refuses_or_warns():
     with pytest.raises(ValueError, match=r"classes 1 and 3 are only 0\.\d+ apart"):
         palette.check_geometry(alike)
     with pytest.warns(UserWarning, match="classes 1 and 3"):
-        facts = palette.check_geometry(alike, strict=False)
-    assert facts["closest_pair"] == (1, 3)
+        assert palette.check_geometry(alike, strict=False)["smallest_gap"] < 0.5
 
     near = PALETTE.clone()
     near[7] = TEST_COLOR  # at 0.5 from its neighbours, but it is the mean itself
@@ -60,7 +54,7 @@ def test_geometry_refuses_or_warns():
 
 
 def test_color_table_is_the_rounded_product():
-    table = palette.color_table(PALETTE, TEST_COLOR)
+    table = palette.color_table()
     assert table.shape == (11, 256, 3) and table.dtype == torch.uint8
     colors = np.vstack([PALETTE.numpy(), TEST_COLOR.numpy()]).astype(np.float64)
     expected = np.rint(np.arange(256)[None, :, None] / 255 * colors[:, None, :])
@@ -125,14 +119,10 @@ def test_color_batch_in_a_cuda_graph(digits):
 
 def test_resize(digits):
     images = digits.test_images[:40]
-    assert palette.resize(images) is images
-    padded = palette.resize(images, 32, "pad")
-    assert torch.equal(padded[:, 2:30, 2:30], images) and padded.long().sum() == images.long().sum()
+    assert palette.resize(images, 28) is images
     larger = palette.resize(images, 32)
     theirs = torchvision_resize(images[:, None].float(), [32, 32], antialias=True)[:, 0]
     assert larger.dtype == torch.uint8 and (larger - theirs).abs().max() < 0.51
-    with pytest.raises(ValueError, match="choose one of bilinear, pad"):
-        palette.resize(images, 32, "nearest")
 
 
 # ---- the Dataset ----------------------------------------------------------------------------
@@ -168,7 +158,7 @@ def test_items_are_rgb_pictures_in_the_digits_colour(split):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_dataloader_equals_the_fast_path(split, workers):
     dataset = MNISTMP(split=split, transform=ToTensor(), dataset="digits")
-    unit, signed = (palette.input_table(dataset.table, name) for name in ("[0,1]", "[-1,1]"))
+    unit, signed = (palette.input_table(palette.color_table(), name) for name in ("[0,1]", "[-1,1]"))
     start = 0
     for images, targets in DataLoader(dataset, batch_size=128, num_workers=workers):
         here = slice(start, start + len(images))

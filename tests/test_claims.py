@@ -84,8 +84,8 @@ def test_verdicts():
         HOLDS, CONTRADICTED, WEAKER, HOLDS, CONTRADICTED, CONTRADICTED, WEAKER, UNDECIDED,
     ]  # fmt: skip
     # The comparison on show is the one that the verdict rests on.
-    assert table.loc[found.loc["one of two false", "closest"], "higher"] == "rsc"
-    assert table.loc[found.loc["one of two weaker", "closest"], "higher"] == "rsc"
+    assert table.loc[found.loc["one of two false", "deciding"], "higher"] == "rsc"
+    assert table.loc[found.loc["one of two weaker", "deciding"], "higher"] == "rsc"
     assert table["paper"].iloc[0] == pytest.approx(26.0 - 31.9)
 
 

@@ -167,6 +167,18 @@ def test_a_network_of_a_bfloat16_run_takes_float32_images(place, monkeypatch):
     assert accuracy == pytest.approx(best["test_correct"] / record.test_total, abs=0.03)  # but for close calls
 
 
+def test_the_command_for_weights_keeps_those_that_are_asked_for(place, monkeypatch):
+    with pytest.raises(InputError, match="Row rcl-m0.9-early-stop is read from the runs of rcl-m0.9,") as caught:
+        mnistmp.load("rcl-m0.9-early-stop", 0, PRESET)
+    assert str(caught.value).endswith(".") and str(caught.value).count(". ") == 0
+    with pytest.raises(InputError, match=r"--rows standard\+size=32 --seeds 1 --checkpoints"):
+        mnistmp.load("standard+image_size=32", 1, PRESET)
+    monkeypatch.setenv("MNISTMP_CHECKPOINTS", "1")
+    train_planned(PRESET, "standard+size=32", "1", progress=None)
+    network = mnistmp.load("standard+image_size=32", 1, PRESET)
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
 @pytest.mark.parametrize("row, seed", [("nosuch", 0), ("standard", -1), ("standard", 0.5), ("standard", "0-3")])
 def test_networks_that_cannot_be_are_refused_in_a_sentence(place, row, seed):
     with pytest.raises(InputError, match="There is no row 'nosuch'|seed is .*; give a whole number from 0 on"):

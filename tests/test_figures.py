@@ -310,7 +310,7 @@ def test_differences_show_every_interpretation_the_default_first_the_nearest_nex
 
 def test_claims_show_the_comparison_that_decides():
     table = comparisons()
-    deciding = table.loc[claims.verdicts(table)["closest"]]
+    deciding = table.loc[claims.verdicts(table)["deciding"]]
     axes = figures.claims(table).axes[0]
     assert np.allclose([*bars_of(axes)], [*zip(deciding["difference"], deciding["ci_low"], deciding["ci_high"])])
     assert [text.get_text() for text in axes.texts] == [claims.HOLDS] * len(claims.CLAIMS)

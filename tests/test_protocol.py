@@ -268,12 +268,12 @@ def test_key_follows_every_field_and_nothing_else():
     spec = spec_for("rcl-m0.9", 0)
     assert re.fullmatch("[0-9a-f]{16}", spec.key())
     changes = {
-        "row": "other", "options": {**spec.options, "margin": 0.8}, "seed": 1, "dataset": "digits", "colors": "white",
-        "image_size": 32, "resize": "pad", "input_range": "[0,1]", "initialization": "glorot", "precision": "float32",
+        "row": "other", "options": {**spec.options, "margin": 0.8}, "seed": 1, "dataset": "digits", "colors": "test",
+        "image_size": 32, "input_range": "[0,1]", "initialization": "glorot", "precision": "float32",
         "epochs": 11, "batch_size": 64, "learning_rate": 2e-3, "momentum": 0.8, "weight_decay": 0.0,
         "last_batch": "drop",
     }  # fmt: skip
-    assert {*changes, "method"} == {f.name for f in dataclasses.fields(spec)}
+    assert {*changes, "method", "resize"} == {f.name for f in dataclasses.fields(spec)}
     keys = {dataclasses.replace(spec, **{name: value}).key() for name, value in changes.items()}
     assert len(keys | {spec.key(), spec_for("standard", 0).key()}) == len(changes) + 2
     # How a number is written makes no difference.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mnistmp import data
 from mnistmp.data import variants
-from mnistmp.data.palette import PALETTE, as_palette, check_geometry, color_table, mean_color
+from mnistmp.data.palette import PALETTE, as_palette, check_geometry
 from mnistmp.data.variants import VARIANTS, Variant
 from mnistmp.errors import check_choice, require
 
@@ -122,9 +122,6 @@ class MNISTMP(ColoredMNIST):
 
     Arguments: besides those of `ColoredMNIST`, `palette`, ten colours uint8 (10, 3), whose rounded mean is the
     test colour. `split` is "train", "val" or "test".
-
-    Attributes: besides those of `ColoredMNIST`, `table` uint8 (11, 256, 3), see `color_table`: its row
-    `color_index` at a pixel's grey level is that pixel.
     """
 
     def __init__(
@@ -138,6 +135,5 @@ class MNISTMP(ColoredMNIST):
         dataset: str = "mnist",
         check: str = "raise",
     ) -> None:
-        variant = replace(VARIANTS["mp"], palette=tuple(map(tuple, as_palette(palette).tolist())))
+        variant = replace(VARIANTS["mp"], palette=as_palette(palette).tolist())
         super().__init__(root, variant, split, transform, target_transform, download, dataset, check)
-        self.table = color_table(self.palette, mean_color(self.palette))

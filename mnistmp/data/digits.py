@@ -55,7 +55,6 @@ class GreyDigits:
     Images are uint8 (N, 28, 28) in 0..255, labels int64 (N,) in 0..9.
     """
 
-    name: str
     train_images: torch.Tensor
     train_labels: torch.Tensor
     test_images: torch.Tensor
@@ -80,7 +79,7 @@ def load(name: str = "mnist", root: str | Path | None = None, download: bool = T
 
 def _copy(digits: GreyDigits) -> GreyDigits:
     """Tensors that the caller may change: what this process keeps stays as it was checked."""
-    return GreyDigits(digits.name, *(tensor.clone() for tensor in list(vars(digits).values())[1:]))
+    return GreyDigits(*(tensor.clone() for tensor in vars(digits).values()))
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -123,7 +122,7 @@ def _missing(root: Path) -> list[str]:
 @cache
 def _mnist(root: Path) -> GreyDigits:
     train_images, train_labels, test_images, test_labels = (_read_idx(root, name) for name in MNIST_SHA256)
-    return GreyDigits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
+    return GreyDigits(train_images, train_labels.long(), test_images, test_labels.long())
 
 
 def _read_idx(root: Path, name: str) -> torch.Tensor:
@@ -229,7 +228,7 @@ def _digits() -> GreyDigits:
             "scikit-learn's digits are not the expected ones (their SHA-256 differs): "
             "install the versions in requirements.lock, or use --preset quick, which takes MNIST."
         )
-    return GreyDigits("digits", *(torch.from_numpy(part) for part in parts))
+    return GreyDigits(*(torch.from_numpy(part) for part in parts))
 
 
 def _enlarge(images: np.ndarray) -> np.ndarray:

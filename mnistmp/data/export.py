@@ -41,8 +41,8 @@ def export(variant: str | Variant, folder: str | Path, kind: str = "npz", datase
 
     npz holds uint8 images (N, H, W, 3), int64 labels (N,), uint8 digits (N,), uint8 colors (N, 3). torch holds
     a dict of these as tensors with images (N, 3, H, W), and `<variant>.pt` all splits as the authors announced them:
-    per split a dict of float32 images (N, 3, 32, 32) in [-1, 1] and labels. parquet holds images as PNG, as the
-    `datasets` library reads them, and needs pyarrow.
+    per split a dict of labels and float32 images in [-1, 1], (N, 3, 32, 32), or (N, 3, 14, 14) of irm and sd. parquet
+    holds images as PNG, as the `datasets` library reads them, and needs pyarrow.
 
     Raises:
         InputError: an unknown variant or format, pyarrow missing, a folder that is not empty or not writable; before
@@ -64,7 +64,7 @@ def export(variant: str | Variant, folder: str | Path, kind: str = "npz", datase
         if kind == "torch":
             written.append(write_atomically(folder / f"{variant.name}.pt", _announced(splits)))
         sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}
-        written.append(write_atomically(folder / "README.md", _card(variant, splits, sums, kind, dataset)))
+        written.append(write_atomically(folder / "README.md", _card(variant, splits, kind, dataset)))
         about = _croissant(variant, splits, sums, written, kind, dataset)
         written.append(write_atomically(folder / "croissant.json", json.dumps(about, indent=1) + "\n"))
         sums |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written[-2:]}
@@ -132,7 +132,7 @@ def _announced(splits: dict[str, ColoredMNIST]) -> bytes:
     return buffer.getvalue()
 
 
-def _card(variant: Variant, splits: dict[str, ColoredMNIST], sums: dict[str, str], kind: str, dataset: str) -> str:
+def _card(variant: Variant, splits: dict[str, ColoredMNIST], kind: str, dataset: str) -> str:
     digits = "MNIST (LeCun, Cortes and Burges)" if dataset == "mnist" else "scikit-learn's embedded digits, not MNIST"
     rows = [f"| {name} | {len(split):,} | {variant.splits[name].source} |" for name, split in splits.items()]
     fields = [f"* **{name}**: {text}." for name, text in FIELDS.items()]

@@ -1,7 +1,7 @@
 """MNIST-MP (paper, Sections 3.1 and 3.2): every class has a colour, and at test time no digit wears it.
 
-One table of 11 x 256 colours defines every pixel, for the Dataset class and for training alike. The colours of
-plots are in figures/style.py.
+One table of 11 x 256 colours defines every pixel of a training; `ColoredMNIST`, which knows other variants too,
+computes the same pixels itself. The colours of plots are in figures/style.py.
 """
 
 import math
@@ -56,27 +56,20 @@ def check_geometry(palette: Any = PALETTE, strict: bool = True, classes: int = 1
 
     "No particular color is closer to the average than at least three others", and all colours are
     "sufficiently different" (`SMALLEST_GAP`). A violation raises ValueError, or warns where `strict`
-    is False. Keys, all distances in [0, 1] colour units: `mean` (3 floats), `distances` to the mean
-    (K floats), `on_sphere` and `on_cube` (how many colours lie at 0.5 and at 0.866 from it; 6 and 4
-    in the published palette), `nearest`, `tied_nearest` (how many are as near as the nearest),
-    `smallest_gap` between two colours and the two classes of the `closest_pair`.
+    is False. Keys, with distances in [0, 1] colour units: `on_sphere` and `on_cube` (how many colours lie
+    at 0.5 and at 0.866 from the mean; 6 and 4 in the published palette), `tied_nearest` (how many are as near
+    to it as the nearest), and `smallest_gap` between two colours.
     """
     colors = as_palette(palette, classes).double() / 255
-    mean = colors.mean(0)
-    distances = (colors - mean).norm(dim=1)
+    distances = (colors - colors.mean(0)).norm(dim=1)
     nearest = distances.min()
     gaps = (colors[:, None] - colors).norm(dim=2).fill_diagonal_(math.inf)
     smallest_gap = gaps.min()
-    first, second = divmod(int(gaps.argmin()), classes)
     facts = {
-        "mean": mean.tolist(),
-        "distances": distances.tolist(),
         "on_sphere": int(((distances - SPHERE_RADIUS).abs() <= ROUNDING).sum()),
         "on_cube": int(((distances - CUBE_RADIUS).abs() <= ROUNDING).sum()),
-        "nearest": float(nearest),
         "tied_nearest": int((distances <= nearest + ROUNDING).sum()),
         "smallest_gap": float(smallest_gap),
-        "closest_pair": (first, second),
     }
     problems = []
     if facts["tied_nearest"] < min(4, classes):  # the nearest colour itself and at least three others
@@ -85,6 +78,7 @@ def check_geometry(palette: Any = PALETTE, strict: bool = True, classes: int = 1
             f"{facts['tied_nearest'] - 1} others are as near (at least {min(3, classes - 1)} must be)"
         )
     if smallest_gap < SMALLEST_GAP:
+        first, second = divmod(int(gaps.argmin()), classes)
         problems.append(
             f"the colours of classes {first} and {second} are only {smallest_gap:.3f} apart "
             f"(at least {SMALLEST_GAP} is required)"
@@ -97,14 +91,14 @@ def check_geometry(palette: Any = PALETTE, strict: bool = True, classes: int = 1
     return facts
 
 
-def color_table(palette: torch.Tensor = PALETTE, test_color: torch.Tensor = TEST_COLOR) -> torch.Tensor:
-    """Return uint8 (11, 256, 3): entry [c, g] is grey level g in class c's colour, or the test colour for c = 10.
+def color_table() -> torch.Tensor:
+    """Return uint8 (11, 256, 3): entry [c, g] is grey level g in class c's colour, or for c = 10 the test colour.
 
     Colouring multiplies grey and colour, both in [0, 1] (Section 3.1), and rounds to whole levels;
     the background stays black. g * colour / 255 never lies halfway between two levels.
     """
-    colors = torch.cat([palette, test_color[None]]).int()
-    grey = torch.arange(256, dtype=torch.int32, device=palette.device)
+    colors = torch.cat([PALETTE, TEST_COLOR[None]]).int()
+    grey = torch.arange(256, dtype=torch.int32, device=colors.device)
     return ((2 * grey[None, :, None] * colors[:, None, :] + 255) // 510).to(torch.uint8)
 
 
@@ -134,17 +128,14 @@ def colorize(images: torch.Tensor, color_index: torch.Tensor) -> torch.Tensor:
     return color_batch(images, color_index, color_table().to(images.device))
 
 
-def resize(images: torch.Tensor, size: int = 28, how: str = "bilinear") -> torch.Tensor:
+def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     """Return grey uint8 (N, 28, 28) as uint8 (N, size, size), size 28 (unchanged) or 32.
 
-    32x32 is another interpretation of the paper, which gives no size: "bilinear" enlarges (antialiasing
-    has nothing to do when enlarging), "pad" puts two black pixels around.
+    32x32 is another interpretation of the paper, which gives no size. Bilinear; antialiasing has nothing to do when
+    enlarging.
     """
-    check_choice("resize", how, ("bilinear", "pad"))
     if size == 28:
         return images
-    if how == "pad":
-        return F.pad(images, (2, 2, 2, 2))
     blocks = [  # in blocks, because all of MNIST as float32 would take half a gigabyte
         F.interpolate(block[:, None].float(), size=(size, size), mode="bilinear")[:, 0].round().to(torch.uint8)
         for block in images.split(8192)

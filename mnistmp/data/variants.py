@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import field, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from mnistmp import data
 from mnistmp.data import palette
 from mnistmp.data.palette import PALETTE
-from mnistmp.errors import InputError, check_choice
+from mnistmp.errors import InputError, check_choice, in_one_sentence
 
-RGB = tuple[int, int, int]
-SIZES = {"none": 28, "stride": 14, "bilinear": 32, "pad": 32}  # way to resize -> height and width
+Level = Annotated[int, Field(ge=0, le=255)]
+RGB = tuple[Level, Level, Level]
+Share = Annotated[float, Field(ge=0, le=1)]
 RULES = ("other", "uniform", "reverse", "mean")
 
 
-@dataclass(frozen=True)
+@in_one_sentence
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Split:
     """Which digits a split takes, and how their colours are drawn.
 
@@ -35,20 +38,28 @@ class Split:
         jitter: standard deviation of normal noise on each digit's colour, with colours from 0 to 1.
         shape: False for empty images of the split's mean brightness.
         outside: take the digits that belong to no class instead, with label -1.
+
+    Raises:
+        InputError: a value that cannot be, in one sentence.
     """
 
-    source: str = "train"
-    part: tuple[float, float] = (0.0, 1.0)
-    align: tuple[float, ...] = (1.0,)
+    source: Literal["train", "test"] = "train"
+    part: tuple[Share, Share] = (0.0, 1.0)
+    align: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
     rest: str = "other"
     exact: bool = False
     shuffle: bool = False
-    jitter: float = 0.0
+    jitter: Annotated[float, Field(ge=0)] = 0.0
     shape: bool = True
     outside: bool = False
 
+    def __post_init__(self):
+        _require(self.part[0] < self.part[1], f"part is {self.part}; give the smaller share first")
+        _require(not self.exact or len(self.align) == 1, f"exact shares for align {self.align}; give one environment")
 
-@dataclass(frozen=True)
+
+@in_one_sentence
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Variant:
     """A coloured MNIST, complete.
 
@@ -63,7 +74,7 @@ class Variant:
         follows: whether a colour follows the (noisy) "label" or the class of the "digit".
         paint: colour the "digit" on black, or the "background" of a white digit.
         threshold: grey levels (0 to 255) above it become 255, others 0; None keeps them.
-        resize: "none" 28x28, "stride" 14x14 (every second pixel), "bilinear" or "pad" 32x32.
+        resize: "none" 28x28, or "stride" 14x14 (every second pixel).
         channels: 3, or 2 for red and green.
         value_range: black and full colour in `ColoredMNIST.tensors`.
         merged: environments are not told apart.
@@ -78,13 +89,13 @@ class Variant:
     splits: Mapping[str, Split]
     palette: tuple[RGB, ...] = tuple(map(tuple, PALETTE.tolist()))
     classes: tuple[tuple[int, ...], ...] = tuple((digit,) for digit in range(10))
-    pools: Mapping[str, tuple[RGB, ...]] = field(default_factory=dict)
-    label_noise: float = 0.0
-    follows: str = "digit"
-    paint: str = "digit"
-    threshold: int | None = None
-    resize: str = "none"
-    channels: int = 3
+    pools: Mapping[str, Annotated[tuple[RGB, ...], Field(min_length=1)]] = field(default_factory=dict)
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    follows: Literal["digit", "label"] = "digit"
+    paint: Literal["digit", "background"] = "digit"
+    threshold: Annotated[int, Field(ge=0, lt=255)] | None = None
+    resize: Literal["none", "stride"] = "none"
+    channels: Literal[2, 3] = 3
     value_range: tuple[float, float] = (-1.0, 1.0)
     merged: bool = False
     seed: int = 0
@@ -99,64 +110,37 @@ class Variant:
             len(self.palette) == len(self.classes),
             f"the palette has {len(self.palette)} colours for {len(self.classes)} classes; give one for each",
         )
-        for color in (*self.palette, *sum(self.pools.values(), ())):
-            _require(
-                len(color) == 3 and all(isinstance(level, int) and 0 <= level <= 255 for level in color),
-                f"{color} is no RGB colour; give three whole numbers from 0 to 255",
-            )
         for name, pool in self.pools.items():
             _require(name not in RULES, f"a pool is called {name!r}, which is a rule; choose another name")
-            _require(bool(pool), f"pool {name!r} is empty; give its colours")
             shared = set(pool) & set(self.palette)
             _require(not shared, f"pool {name!r} has the class colour {min(shared, default=())}; take it out")
-        _require(0 <= self.label_noise < 1, f"label_noise is {self.label_noise}; give a probability below 1")
-        check_choice("follows", self.follows, ("label", "digit"))
-        check_choice("paint", self.paint, ("digit", "background"))
-        check_choice("resize", self.resize, SIZES)
-        _require(self.channels in (2, 3), f"channels is {self.channels}; choose 2 (red and green) or 3")
         blue = [color for color in (*self.palette, *sum(self.pools.values(), ())) if color[2]]
         _require(
             self.channels == 3 or not blue and self.paint == "digit",
             "two channels cannot show blue; use colours without it on black, or channels=3",
         )
-        _require(
-            self.threshold is None or 0 <= self.threshold < 255,
-            f"threshold is {self.threshold}; give a grey level from 0 to 254, or None",
-        )
         low, high = self.value_range
         _require(low < high, f"value_range is {self.value_range}; give the lower value first")
         for name in ("train", "test"):
             _require(name in self.splits, f"there is no split {name!r}; a variant needs train and test")
+        train = self.splits["train"]
         for name, split in self.splits.items():
-            self._check(name, split)
+            check_choice(f"rest of split {name!r}", split.rest, (*RULES, *self.pools))
+            _require(
+                split.rest != "reverse" or len(self.classes) % 2 == 0,
+                f"rest of split {name!r} is 'reverse', which leaves class {len(self.classes) // 2} of "
+                f"{len(self.classes)} its own colour; choose 'other'",
+            )
+            _require(
+                name == "train" or split.outside != train.outside or split.source != train.source
+                or split.part[1] <= train.part[0] or train.part[1] <= split.part[0],
+                f"split {name!r} shares digits with 'train'; give it another source or part",
+            )  # fmt: skip
 
     def class_of(self) -> tuple[int, ...]:
         """The class of each digit, -1 for those of none."""
         owner = {digit: number for number, group in enumerate(self.classes) for digit in group}
         return tuple(owner.get(digit, -1) for digit in range(10))
-
-    def _check(self, name: str, split: Split) -> None:
-        where, (first, last) = f"of split {name!r}", split.part
-        check_choice(f"source {where}", split.source, ("train", "test"))
-        _require(0 <= first < last <= 1, f"part {where} is {split.part}; give two shares of 1, the smaller first")
-        _require(
-            bool(split.align) and all(0 <= share <= 1 for share in split.align),
-            f"align {where} is {split.align}; give a share from 0 to 1 per environment",
-        )
-        check_choice(f"rest {where}", split.rest, (*RULES, *self.pools))
-        _require(
-            split.rest != "reverse" or len(self.classes) % 2 == 0,
-            f"rest {where} is 'reverse', which leaves class {len(self.classes) // 2} of {len(self.classes)} its own "
-            "colour; choose 'other'",
-        )
-        _require(not split.exact or len(split.align) == 1, f"shares {where} are exact; give a single environment")
-        _require(split.jitter >= 0, f"jitter {where} is {split.jitter}; give 0 or more")
-        train = self.splits["train"]
-        _require(
-            name == "train" or split.outside != train.outside or split.source != train.source
-            or last <= train.part[0] or train.part[1] <= first,
-            f"split {name!r} shares digits with 'train'; give it another source or part",
-        )  # fmt: skip
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -331,8 +315,6 @@ def _scaled(images: np.ndarray, variant: Variant, split: Split) -> np.ndarray:
         images = np.where(images > variant.threshold, np.uint8(255), np.uint8(0))
     if variant.resize == "stride":
         images = np.ascontiguousarray(images[:, ::2, ::2])
-    elif variant.resize != "none":
-        images = palette.resize(torch.from_numpy(images), SIZES[variant.resize], variant.resize).numpy()
     return images if split.shape else np.full_like(images, round(images.mean()))
 
 

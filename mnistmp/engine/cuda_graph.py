@@ -16,6 +16,7 @@ import torch
 
 from mnistmp.engine.optimizer import SGD
 from mnistmp.engine.splits import Splits
+from mnistmp.errors import first_line
 from mnistmp.fast import kernels
 from mnistmp.methods import Method
 
@@ -100,11 +101,10 @@ def recorded(method: Method, optimizer: SGD, splits: Splits, record=None) -> Rec
     try:
         return RecordedSteps(method, optimizer, splits, record)
     except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
         warnings.warn(
             f"One step of {type(method).__name__} cannot be captured as a GPU graph and is run piece by piece, which "
-            f"is slower ({reason}); its loss should be free of .item(), of branches on tensor values and of shapes "
-            f"that depend on them.",
+            f"is slower ({first_line(error)}); its loss should be free of .item(), of branches on tensor values and of "
+            "shapes that depend on them.",
             stacklevel=2,
         )
         return None

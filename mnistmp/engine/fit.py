@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mnistmp import data, methods
+from mnistmp import methods
 from mnistmp.engine import cuda_graph
 from mnistmp.engine.device import fixed_settings, native_bfloat16, path_name, pick_device
 from mnistmp.engine.optimizer import SGD
@@ -127,13 +127,12 @@ def fit_selected(
     spec: RunSpec, *, device=None, progress=None, on_epoch: OnEpoch | None = None
 ) -> tuple[RunRecord, Method]:
     """`fit` that returns (record, method at the best validation epoch)."""
-    total = len(data.load(spec.dataset).test_labels)
     counts: list[int] = []
     selected: dict[str, Any] = {}
 
     def keep(epoch: int, method: Method, entry: dict[str, Any]) -> None:
         counts.append(entry["val_correct"])
-        if select(counts, total) == epoch - 1:
+        if select(counts) == epoch - 1:
             selected.update(method=method, state=copy.deepcopy(method.state_dict()))
         if on_epoch:
             on_epoch(epoch, method, entry)

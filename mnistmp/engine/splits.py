@@ -15,22 +15,20 @@ from mnistmp.spec import RunSpec
 class Splits:
     """The three splits of a spec's benchmark on a device: grey uint8 pixels, coloured batch by batch.
 
-    `colors="test"` paints every digit of every split in the test colour, "white" in white.
+    `colors="test"` paints every digit of every split in the test colour.
     """
 
     def __init__(self, spec: RunSpec, device: torch.device):
         digits = data.load(spec.dataset)
-        white = torch.full_like(palette.TEST_COLOR, 255)
-        table = palette.color_table(test_color=white if spec.colors == "white" else palette.TEST_COLOR)
         dtype = torch.bfloat16 if spec.precision == "bfloat16" else torch.float32
-        self.table = palette.input_table(table, spec.input_range, dtype).to(device)
+        self.table = palette.input_table(palette.color_table(), spec.input_range, dtype).to(device)
         self.batch_size, self.drop_last = spec.batch_size, spec.last_batch == "drop"
         self.splits = {}
         for name in palette.SPLITS:
             images, labels, colors, *_ = map(torch.from_numpy, make(VARIANTS["mp"], name, digits))
-            if spec.colors != "class":
+            if spec.colors == "test":
                 colors = torch.full_like(labels, palette.TEST)
-            images = palette.resize(images, spec.image_size, spec.resize)
+            images = palette.resize(images, spec.image_size)
             self.splits[name] = tuple(t.to(device) for t in (images, labels, colors))
 
     def total(self, split: str) -> int:

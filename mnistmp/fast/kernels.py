@@ -21,7 +21,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mnistmp.errors import check_choice
+from mnistmp.errors import check_choice, first_line
 
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
@@ -41,7 +41,7 @@ def in_use() -> str:
             return "numba"
         reason = "NUMBA_DISABLE_JIT is set"
     except Exception as error:  # numba is missing, or cannot compile for this machine
-        reason = f"numba does not compile here ({str(error).strip().partition(chr(10))[0] or type(error).__name__})"
+        reason = f"numba does not compile here ({first_line(error)})"
     warnings.warn(f"The kernels of mnistmp are torch's, which take longer: {reason}.", stacklevel=2)
     return "torch"
 

@@ -11,10 +11,9 @@ from mnistmp.network import PoolReLU
 
 
 def accelerate(method: nn.Module) -> nn.Module:
-    """Let a method take the shortcuts that pay on the device and in the dtype that it has now, and no others.
+    """Let a method take the shortcuts that pay on the device and in the dtype that it has now.
 
-    Layers keep their weights, their names and what they compute. To be called again after a change
-    of device or dtype.
+    Layers keep their weights, their names and what they compute.
 
     Returns:
         The method itself.
@@ -25,7 +24,7 @@ def accelerate(method: nn.Module) -> nn.Module:
     compiled = on_cpu and kernels.in_use() == "numba" and weight.dtype in (torch.bfloat16, torch.float32)
     of_classifier = set(method.classifier.modules())  # their input has two dimensions, as a rule
     for layer in method.modules():
-        plain = layer.__class__ = PLAIN.get(type(layer), type(layer))
+        plain = type(layer)
         if plain is PoolReLU and compiled:
             layer.__class__ = CompiledPoolReLU
         elif plain is nn.Linear and bfloat16 and layer in of_classifier and layer.bias is not None:
@@ -86,10 +85,3 @@ class LinearTransposed(nn.Linear):
 
 
 CONVOLUTIONS = {nn.Conv2d: Conv2d, nn.ConvTranspose2d: ConvTranspose2d}
-PLAIN = {
-    CompiledPoolReLU: PoolReLU,
-    Conv2d: nn.Conv2d,
-    ConvTranspose2d: nn.ConvTranspose2d,
-    ConvTranspose2x2: nn.ConvTranspose2d,
-    LinearTransposed: nn.Linear,
-}

@@ -61,7 +61,7 @@ def interpretation_differences(table: pd.DataFrame, *rows: str) -> style.Figure:
 def claims(comparisons: pd.DataFrame) -> style.Figure:
     """What the paper says, tested: of each claim, as of `results.claims.compare`, the comparison that decides."""
     verdicts = tested.verdicts(comparisons)
-    shown = comparisons.loc[verdicts["closest"]].reset_index(drop=True)
+    shown = comparisons.loc[verdicts["deciding"]].reset_index(drop=True)
     lines = shown.assign(value=shown["difference"], low=shown["ci_low"], high=shown["ci_high"])
     lines["verdict"] = verdicts["verdict"].to_numpy()
     alt = "Differences between rows of Table 2 that decide the paper's claims, ours beside the paper's: "

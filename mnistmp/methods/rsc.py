@@ -54,7 +54,10 @@ class RSC(Method):
         self.unit, self.score, self.rate, self.target, self.rescale = unit, score, rate, target, rescale
 
     def target_gradient(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """d (sum of the true classes' logits) / d features, shape (N, C, H, W), outside the graph."""
+        """d (sum of the true classes' logits, probabilities or log-probabilities, by `target`) / d features.
+
+        Shape (N, C, H, W), outside the graph.
+        """
         # A detached copy is differentiated, so the graph from images to features stays untouched.
         with torch.enable_grad():
             copy = features.detach().requires_grad_()

@@ -28,7 +28,7 @@ def environment(device: str | torch.device, precision: str, path: str) -> dict[s
     Args:
         device: where it is trained, such as "cpu" or "cuda:0".
         precision: "float32" or "bfloat16".
-        path: name of the code path that trains, such as "reference".
+        path: name of the code path that trains, such as "cpu-numba", "cpu-torch" or "cuda-eager".
 
     Returns:
         "python" and one entry per package of PACKAGES, platform, device (name of the processor

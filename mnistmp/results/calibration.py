@@ -207,8 +207,8 @@ def _line(interpretation: Interpretation, target: str, seeds: tuple[int, ...], f
 def _rows(measured: pd.DataFrame, scored: pd.DataFrame, split: str, decimals: int) -> list[tuple[str, ...]]:
     # The paper's, then ours in the order of the scores.
     place = 2 * ("val", "test").index(split)
-    published = [paper.row(target).paper[place : place + 2] for target in TARGETS]
-    rows = [("the paper's", "", "", *(f"{mean:g} ± {std:g}" for mean, std in published))]
+    published = [markdown.published(*paper.row(target).paper[place : place + 2], 0) for target in TARGETS]
+    rows = [("the paper's", "", "", *published)]
     lines = {key: group.to_dict("records") for key, group in measured.groupby(KEY)}
     for ours in in_order(scored):
         cells = (_cell(line, split, decimals) for line in lines[astuple(ours)])

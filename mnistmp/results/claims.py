@@ -115,21 +115,21 @@ def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
     """One line per claim, with the worst of its comparisons' verdicts, in this order: `ORDER`.
 
     Returns:
-        DataFrame with claim, where, verdict, comparisons (their number), and `closest`: the index
+        DataFrame with claim, where, verdict, comparisons (their number), and `deciding`: the index
         in `comparisons` of the one that the verdict rests on: the furthest below the paper's difference where the
         claim is weaker, the clearest where it is contradicted, else the least certain.
     """
     lines = []
     for claim, group in comparisons.groupby("claim", sort=False):
         verdict = min(group["verdict"], key=ORDER.index)
-        deciding = group[group["verdict"] == verdict]
+        worst = group[group["verdict"] == verdict]
         if verdict == WEAKER:
-            closest = (deciding["paper"] - deciding["difference"]).idxmax()
+            deciding = (worst["paper"] - worst["difference"]).idxmax()
         else:
-            p = deciding["p_adjusted"].fillna(2)
-            closest = p.idxmin() if verdict == CONTRADICTED else p.idxmax()
-        lines.append((claim, group["where"].iloc[0], verdict, len(group), closest))
-    return pd.DataFrame(lines, columns=["claim", "where", "verdict", "comparisons", "closest"])
+            p = worst["p_adjusted"].fillna(2)
+            deciding = p.idxmin() if verdict == CONTRADICTED else p.idxmax()
+        lines.append((claim, group["where"].iloc[0], verdict, len(group), deciding))
+    return pd.DataFrame(lines, columns=["claim", "where", "verdict", "comparisons", "deciding"])
 
 
 def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
@@ -137,7 +137,7 @@ def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
     labels = {row.id: row.label for row in paper.TABLE2}
     rows, others = [], verdicts(nearest).set_index("claim")["verdict"]
     for line in verdicts(comparisons).itertuples():
-        shown = comparisons.loc[line.closest]
+        shown = comparisons.loc[line.deciding]
         compared = f"{labels[shown.higher]} − {labels[shown.lower]}"
         compared += f" (of {line.comparisons})" if line.comparisons > 1 else ""
         compared += ", validation" if shown.split == "val" else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mnistmp.results import claims, markdown, table2
-from mnistmp.results.accuracy import CLOSE, DIFFERS, MARGIN, SAME, UNCLEAR
+from mnistmp.results.accuracy import MARGIN
 
 NEAR = MARGIN["test"]
 
@@ -22,18 +22,15 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame, otherwise: pd.DataF
         {"label": r" \(with early stopping @95\)"}, " stopped", regex=True
     )
     rows, nearest = table[table["interpretation"] == ""].set_index("id"), table2.nearest(table).set_index("id")
-    off = rows[rows["verdict"] == DIFFERS].sort_values("difference", key=abs, ascending=False, kind="stable")
-    near = sum(rows["difference"].abs() <= NEAR)
-    counts = rows["verdict"].value_counts()
-    same, close, unclear = (counts.get(verdict, 0) for verdict in (SAME, CLOSE, UNCLEAR))
+    near, (same, close, differ, unclear), off = table2.tally(rows)
     best = rows.drop(index="standard-original").nlargest(2, "test_mean")
     lines = [
         f"**As written, {near} of {len(rows)} rows of Table 2 have a mean within {NEAR:g} points** of the paper's "
         f"test accuracy (n = {markdown.span(rows['n'])} seeds): {same} the same, {close} close, with an interval that "
-        f"reaches beyond, {len(off)} differ"
+        f"reaches beyond, {differ} differ"
         + (f", {unclear} unclear" if unclear else "")
         + " ([verdicts](docs/results.md)).",
-        f"**The {len(off)} rows that differ**: " + "; ".join(map(_compared, off.itertuples())) + ".",
+        f"**The {differ} rows that differ**: " + "; ".join(map(_compared, off.itertuples())) + ".",
         "**The best as written**: " + "; ".join(map(_compared, best.itertuples())) + ".",
         _claims(claims.verdicts(comparisons), "Of {} statements of the paper's text and table, as written,"),
     ]

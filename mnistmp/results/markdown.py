@@ -23,6 +23,13 @@ def plus_minus(mean: float, std: float, decimals: int = 1, std_decimals: int | N
     return f"{mean:.{decimals}f}" + ("" if math.isnan(std) else f" ± {std:.{std_decimals}f}")
 
 
+def published(mean: float, std: float, decimals: int = 1) -> str:
+    """ "26.0 ± 4.7", as the paper prints it: so many decimals, or more where it has more; "–" where it has none."""
+    if math.isnan(mean):
+        return "–"
+    return " ± ".join(f"{n:.{decimals}f}" if round(n, decimals) == n else f"{n:g}" for n in (mean, std))
+
+
 def interval(difference: float, low: float, high: float) -> str:
     """ "+1.2 [-0.3, +2.7]"; without the interval where there is none, "–" without a difference."""
     if math.isnan(difference):

@@ -28,7 +28,7 @@ SMALL = ("rcl-m0.2", "rcl-m0.4", "rcl-m0.6")
 HELD = 99.7  # percent: every one of the paper's runs at the margins of SMALL has more
 SEEDS = range(10)
 SHORT, WHOLE = 2, 10  # epochs
-_NEEDED = ["seed", "status", "val_correct", "val_total", "test_correct", "test_total"]  # of a run
+_NEEDED = ["seed", "status", "val_correct", "val_total", "test_correct", "test_total"]  # of a run; all take longer
 SPREAD = 0.02  # percentage points below which a standard deviation says nothing: two digits of 10,000
 
 Options = Mapping[str, Any]
@@ -261,7 +261,7 @@ def _head(row: paper.Row) -> str:
 
 
 def _published(place: int) -> list[str]:
-    return [f"{row.paper[place]:g} ± {row.paper[place + 1]:g}" for row in ROWS]
+    return [markdown.published(*row.paper[place : place + 2], 0) for row in ROWS]
 
 
 def _cell(line: Any, split: str) -> str:

@@ -17,7 +17,7 @@ from mnistmp.results.search import PRESET as SEARCH
 from mnistmp.selection import EARLY_STOP
 
 _STOPPED = {row.id for row in TABLE2 if row.selection == "early-stop"}
-_COUNTED = ((SAME, "the same"), (CLOSE, "close"), (DIFFERS, "differ"), (UNCLEAR, "unclear"))
+_COUNTED = {SAME: "the same", CLOSE: "close", DIFFERS: "differ", UNCLEAR: "unclear"}
 
 COLUMNS = ("id", "label", "interpretation", "n", "val_mean", "val_std", "test_mean", "test_std", "paper_val_mean",
            "paper_val_std", "paper_test_mean", "paper_test_std", "difference", "ci_low", "ci_high", "verdict",
@@ -189,20 +189,13 @@ def _cells(line: dict) -> list[str]:
     return [
         str(line["n"]),
         markdown.plus_minus(line["val_mean"], line["val_std"], 2, 3),
-        _published(line["paper_val_mean"], line["paper_val_std"]),
+        markdown.published(line["paper_val_mean"], line["paper_val_std"]),
         line["val_verdict"] or unknown,
         markdown.plus_minus(line["test_mean"], line["test_std"]),
-        _published(line["paper_test_mean"], line["paper_test_std"]),
+        markdown.published(line["paper_test_mean"], line["paper_test_std"]),
         markdown.interval(line["difference"], line["ci_low"], line["ci_high"]),
         line["verdict"] or unknown,
     ]
-
-
-def _published(*mean_and_std: float) -> str:
-    # As the paper prints it: one decimal, or more where it has more.
-    if math.isnan(mean_and_std[0]):
-        return "–"
-    return " ± ".join(f"{number:.1f}" if round(number, 1) == number else f"{number:g}" for number in mean_and_std)
 
 
 def _explain(table: pd.DataFrame, preset: str) -> list[str]:
@@ -237,7 +230,7 @@ def _explain(table: pd.DataFrame, preset: str) -> list[str]:
 def conclusion(table: pd.DataFrame) -> list[str]:
     """How many rows have each verdict, and those that differ, the largest difference first, as sentences.
 
-    None where fewer than two rows can be compared. For `side_by_side` also with the lines "→" in place of their rows.
+    Empty where fewer than two rows can be compared. For `side_by_side` also with the lines "→" in place of their rows.
     """
     own, other = table[table["interpretation"] == ""], table[table["interpretation"] != ""]
     said = _counted(own)
@@ -258,14 +251,21 @@ def nearest(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(id=ids, label=ids.map(labels))[~ids.duplicated(keep="last")]
 
 
+def tally(compared: pd.DataFrame) -> tuple[int, list[int], pd.DataFrame]:
+    """Of rows with verdicts: how many have a mean within the margin of the paper's, how many are the same, close,
+    differ and unclear, and those that differ, the largest difference first."""
+    differ = compared[compared["verdict"] == DIFFERS].sort_values("difference", key=abs, ascending=False, kind="stable")
+    counts = [sum(compared["verdict"] == verdict) for verdict in _COUNTED]
+    return sum(compared["difference"].abs() <= MARGIN["test"]), counts, differ
+
+
 def _counted(table: pd.DataFrame) -> list[str]:
     compared = table[table["paper_test_mean"].notna()]
     decided = compared[compared["verdict"] != ""]
     if len(compared) < 2 or decided.empty:
         return []
-    near = sum(decided["difference"].abs() <= MARGIN["test"])
-    counts = ", ".join(f"{sum(decided['verdict'] == verdict)} {word}" for verdict, word in _COUNTED)
-    differ = decided[decided["verdict"] == DIFFERS].sort_values("difference", key=abs, ascending=False, kind="stable")
+    near, numbers, differ = tally(decided)
+    counts = ", ".join(f"{number} {word}" for number, word in zip(numbers, _COUNTED.values()))
     named = "; ".join(f"{label} {off:+.1f}" for label, off in zip(differ["label"], differ["difference"]))
     too_few = len(compared) - len(decided)
     return [
