@@ -114,7 +114,7 @@ EVERY = {
     "push-rule-inf": lambda: figures.push_rule(math.inf),
     "margin-curve": lambda: figures.margin_curve(table2()),
     "margin-curve-one-seed": lambda: figures.margin_curve(table2(1, missing=["rcl-m0.4", "standard"])),
-    "margin-curve-otherwise": lambda: figures.margin_curve(
+    "margin-curve-closest": lambda: figures.margin_curve(
         table2(), table2(3).assign(test_mean=lambda t: t["paper_test_mean"])
     ),
     "margin-curve-empty": lambda: figures.margin_curve(table2(0)),

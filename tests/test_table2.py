@@ -57,11 +57,11 @@ def test_closest_interpretations_stand_below_their_rows_and_are_counted_apart(mo
         if table["interpretation"].iloc[place]:
             assert table["id"].iloc[place] == f"{table['id'].iloc[place - 1]}+{table['interpretation'].iloc[place]}"
     assert {"rescale=false", "reduction=sum", "otherwise=negative-unweighted"} == set(table["interpretation"]) - {""}
-    nearest = table2.nearest(table)
-    assert list(nearest["id"]) == list(own["id"]) and list(nearest["label"]) == list(own["label"])
+    closest = table2.closest(table)
+    assert list(closest["id"]) == list(own["id"]) and list(closest["label"]) == list(own["label"])
     text = table2.conclusion(table)
     assert text[: len(table2.conclusion(own))] == table2.conclusion(own)
-    within = sum(nearest["difference"].abs() <= 5)
+    within = sum(closest["difference"].abs() <= 5)
     assert text[len(table2.conclusion(own)) + 1].startswith(
         f"Mean test accuracy is within 5 points of the paper's in {within}"
     )

@@ -14,11 +14,11 @@ from mnistmp.figures import style
 from mnistmp.results.markdown import span
 
 _ASIDE = 0.006  # ours and the paper's points stand this far beside their margin
-_OTHERWISE = {"marker": "^", "markersize": 4.5, "color": style.OURS}
+_CLOSEST = {"marker": "^", "markersize": 4.5, "color": style.OURS}
 
 
 @style.styled
-def margin_curve(table: pd.DataFrame, otherwise: pd.DataFrame | None = None) -> style.Figure:
+def margin_curve(table: pd.DataFrame, closest: pd.DataFrame | None = None) -> style.Figure:
     """Validation and test accuracy against the margin m, ours beside the paper's.
 
     Args:
@@ -26,7 +26,7 @@ def margin_curve(table: pd.DataFrame, otherwise: pd.DataFrame | None = None) -> 
             `standard` for the dashed line. Rows without a run (n = 0) show the paper's point
             alone, rows that the paper does not have show ours alone. Error bars are standard
             deviations over seeds, n of them; one seed has none.
-        otherwise: the same rows under another interpretation, as of `table2.nearest`, drawn in black.
+        closest: the same rows under another interpretation, as of `table2.closest`, drawn in black.
 
     Raises:
         ValueError: no row has a margin.
@@ -51,11 +51,11 @@ def margin_curve(table: pd.DataFrame, otherwise: pd.DataFrame | None = None) -> 
         bars(axes, ours["x"] - _ASIDE, mean, std, color=color, zorder=4, **style.OURS_MARKER)
         mean, std = (rows[f"paper_{split}_{what}"].astype(float) for what in ("mean", "std"))
         bars(axes, rows["x"] + _ASIDE, mean, std, zorder=3, **style.PAPER_MARKER)
-        if otherwise is not None:
-            other = otherwise.assign(margin=otherwise["id"].map(_margin)).query("margin < inf and n > 0")
+        if closest is not None:
+            other = closest.assign(margin=closest["id"].map(_margin)).query("margin < inf and n > 0")
             at, mean, std = other["margin"] - 3 * _ASIDE, other[f"{split}_mean"], other[f"{split}_std"]
             axes.plot(at, mean, color=style.OURS, linewidth=1.0, zorder=2)
-            bars(axes, at, mean, std, zorder=4, **_OTHERWISE)
+            bars(axes, at, mean, std, zorder=4, **_CLOSEST)
         standard = table.loc[table["id"] == "standard", f"{split}_mean"]
         if standard.notna().any():
             axes.axhline(standard.iloc[0], color=color, linestyle=(0, (5, 3)), linewidth=0.9, zorder=1)
@@ -69,13 +69,13 @@ def margin_curve(table: pd.DataFrame, otherwise: pd.DataFrame | None = None) -> 
         Line2D([], [], color=style.OURS, label=seeds_note(rows["n"][rows["n"] > 0]), **style.OURS_MARKER),
         Line2D([], [], linestyle="none", label=paper_note(table), **style.PAPER_MARKER),
     ]
-    if otherwise is not None:
-        handles.insert(1, Line2D([], [], label="ours, lines → of Table 2", **_OTHERWISE))
+    if closest is not None:
+        handles.insert(1, Line2D([], [], label="ours, lines → of Table 2", **_CLOSEST))
     if standard.notna().any():
         handles.append(
             Line2D([], [], color=style.OURS, linestyle=(0, (5, 3)), linewidth=0.9, label="ours, standard training")
         )
-    figure.legend(handles=handles, loc="outside upper center", ncols=2 if otherwise is not None else 3)
+    figure.legend(handles=handles, loc="outside upper center", ncols=2 if closest is not None else 3)
     return figure
 
 

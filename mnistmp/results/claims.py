@@ -132,10 +132,10 @@ def verdicts(comparisons: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["claim", "where", "verdict", "comparisons", "deciding"])
 
 
-def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
+def to_markdown(comparisons: pd.DataFrame, closest: pd.DataFrame) -> str:
     """The claims with their verdicts, of `side_by_side`, and the comparison that each rests on."""
     labels = {row.id: row.label for row in paper.TABLE2}
-    rows, others = [], verdicts(nearest).set_index("claim")["verdict"]
+    rows, others = [], verdicts(closest).set_index("claim")["verdict"]
     for line in verdicts(comparisons).itertuples():
         shown = comparisons.loc[line.deciding]
         compared = f"{labels[shown.higher]} − {labels[shown.lower]}"
@@ -160,11 +160,11 @@ def to_markdown(comparisons: pd.DataFrame, nearest: pd.DataFrame) -> str:
     ])  # fmt: skip
 
 
-def write(comparisons: pd.DataFrame, nearest: pd.DataFrame, preset: str) -> list[Path]:
+def write(comparisons: pd.DataFrame, closest: pd.DataFrame, preset: str) -> list[Path]:
     """Write `results/<preset>/claims.md` and `.csv`; the same records give the same bytes."""
-    both = pd.concat([comparisons.assign(rows="as written"), nearest.assign(rows="with lines →")])
+    both = pd.concat([comparisons.assign(rows="as written"), closest.assign(rows="with lines →")])
     csv = markdown.csv(both, {"percentage_points": ["paper", "difference", "ci_low", "ci_high"]}, digits=10)
-    return markdown.write(paths.results(preset), {"claims.md": to_markdown(comparisons, nearest), "claims.csv": csv})
+    return markdown.write(paths.results(preset), {"claims.md": to_markdown(comparisons, closest), "claims.csv": csv})
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -10,18 +10,18 @@ from mnistmp.results.accuracy import MARGIN
 NEAR = MARGIN["test"]
 
 
-def findings(table: pd.DataFrame, comparisons: pd.DataFrame, otherwise: pd.DataFrame) -> str:
+def findings(table: pd.DataFrame, comparisons: pd.DataFrame, compared_closest: pd.DataFrame) -> str:
     """Which rows reproduce, which do not and by how much, which claims hold, and which other interpretation comes
     nearer, as a list.
 
     Args:
         table: of `table2.side_by_side`, all rows with runs.
-        comparisons, otherwise: of `claims.side_by_side`.
+        comparisons, compared_closest: of `claims.side_by_side`.
     """
     table = table[table["difference"].notna()].replace(
         {"label": r" \(with early stopping @95\)"}, " stopped", regex=True
     )
-    rows, nearest = table[table["interpretation"] == ""].set_index("id"), table2.nearest(table).set_index("id")
+    rows, closest = table[table["interpretation"] == ""].set_index("id"), table2.closest(table).set_index("id")
     near, (same, close, differ, unclear), off = table2.tally(rows)
     best = rows.drop(index="standard-original").nlargest(2, "test_mean")
     lines = [
@@ -34,18 +34,18 @@ def findings(table: pd.DataFrame, comparisons: pd.DataFrame, otherwise: pd.DataF
         "**The best as written**: " + "; ".join(map(_compared, best.itertuples())) + ".",
         _claims(claims.verdicts(comparisons), "Of {} statements of the paper's text and table, as written,"),
     ]
-    if (nearest["interpretation"] != "").any():
-        now = nearest["difference"].abs() <= NEAR
-        found = [_under(*group) for group in nearest[now & nearest.index.isin(off.index)].groupby("interpretation")]
+    if (closest["interpretation"] != "").any():
+        now = closest["difference"].abs() <= NEAR
+        found = [_under(*group) for group in closest[now & closest.index.isin(off.index)].groupby("interpretation")]
         left = [
-            f"{line.label}: {markdown.plus_minus(line.test_mean, line.test_std)}" for line in nearest[~now].itertuples()
+            f"{line.label}: {markdown.plus_minus(line.test_mean, line.test_std)}" for line in closest[~now].itertuples()
         ]
         lines.insert(
             2,
             f"**With another interpretation for some (→), chosen after seeing the paper's test accuracies, {sum(now)} "
             f"of {len(rows)} are**: {'; '.join(found)}." + (f" Still beyond: {', '.join(left)}." if left else ""),
         )
-        lines.append(_claims(claims.verdicts(otherwise), "With the lines → of RCL and spectral decoupling,"))
+        lines.append(_claims(claims.verdicts(compared_closest), "With the lines → of RCL and spectral decoupling,"))
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -240,11 +240,11 @@ def conclusion(table: pd.DataFrame) -> list[str]:
             "chosen after seeing them, test accuracy included. RCL's is one for all margins; dropout's is of the plain "
             "row alone, as with a regulariser the default is closer. With these lines in place of their rows:"
         )
-        said += [how, *_counted(nearest(table))]
+        said += [how, *_counted(closest(table))]
     return said
 
 
-def nearest(table: pd.DataFrame) -> pd.DataFrame:
+def closest(table: pd.DataFrame) -> pd.DataFrame:
     """Of a `side_by_side` each line "→" in place of its row, whose id and label it gets, and the other rows."""
     ids = table["id"].str.partition("+")[0]
     labels = table[table["interpretation"] == ""].set_index("id")["label"]
