@@ -33,10 +33,10 @@ IMAGES = {
     "02_standard": 3,
     "03_dropout": 5,
     "04_jigsaw": 4,
-    "05_reconstruction": range(2, 4),
-    "06_spectral_decoupling": range(4, 6),
+    "05_reconstruction": 3,
+    "06_spectral_decoupling": 4,
     "07_rsc": 3,
-    "08_rcl_margin_sweep": range(8, 10),
+    "08_rcl_margin_sweep": 7,
     "09_latent_space": 1,
     "10_table2": 2,
     "11_your_method": 0,
@@ -127,8 +127,7 @@ def test_names_no_machine_and_no_user():
 def test_shows_the_expected_number_of_images():
     for name in NAMES:
         shown = [output for output in outputs(read(name)) if "image/png" in output.get("data", {})]
-        expected = IMAGES[name]
-        assert len(shown) in (expected if isinstance(expected, range) else [expected])
+        assert len(shown) == IMAGES[name]
         for output in shown:
             assert output.metadata["image/png"]["alt"]  # for readers who cannot see it
             pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("L"))

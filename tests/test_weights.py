@@ -107,7 +107,7 @@ def test_one_seed_that_collapses_or_diverges_is_a_collapse():
     line = table[table["weight"] == 1.0].iloc[0]
     assert (line["n"], line["diverged"], line["val_mean"], line["collapsed"]) == (1, 1, 96.0, True)
     assert math.isnan(line["val_std"])
-    assert "| 96.00 [2], collapsed |" in weights.to_markdown(table, "paper")
+    assert "| diverged [2] × |" in weights.to_markdown(table, "paper")
 
 
 def test_all_collapsed_and_none_collapsed():
@@ -131,8 +131,8 @@ def test_one_page_shows_every_row_in_table_2s_order_and_a_notebook_its_own(resul
     assert (markdown, csv) == (results / "paper/weights.md", results / "paper/weights.csv")
     text, lines = markdown.read_text(encoding="utf-8"), csv.read_text().splitlines()
     assert text == weights.to_markdown(table, "paper")
-    cells = "99.90 ± 0.00 [2] | 99.80 ± 0.00 [2] | 99.00 ± 0.00 [2] | 96.00 ± 0.00 [2] | 10.00 ± 0.00 [2], collapsed"
-    assert f"| RCL, m = ∞ | {cells} | 10.00 ± 0.00 [2], collapsed | 1 | 1 |" in text.splitlines()
+    cells = "99.90 [2] | 99.80 [2] | 99.00 [2] | 96.00 [2] | 10.00 [2] × | 10.00 [2] × | 1 | 1"
+    assert f"| RCL, m = ∞ | {cells} |" in text.splitlines()
     assert lines[0] == "row,weight,n,val_mean_percent,val_std_percent,val_min_percent,diverged,collapsed,picked,paper"
     assert lines[-3] == "rcl-inf,1,2,96,0,96,0,False,True,True" and len(lines) == 19
     shown = weights.to_markdown(table, "paper", "rcl", "rcl-m0.9+condition=batch").splitlines()

@@ -112,10 +112,11 @@ def to_markdown(grid: pd.DataFrame, preset: str, *names: str) -> str:
     return "\n".join([
         f"**Weights, preset {preset}**",
         "",
-        f"{note[0].upper()}{note[1:]}. Validation accuracy in percent at the best epoch, mean ± standard deviation "
-        "[seeds], of each weight down to the largest that holds, which is the one picked; test accuracy takes no part. "
-        f"Collapsed: a run diverged or ended more than {grid.attrs['threshold']:g} points below standard training "
-        f"({grid.attrs['reference']:.2f}). At {GRID[-1]:g} the grid ends: a weight picked there has no upper bound.",
+        f"{note[0].upper()}{note[1:]}. For each weight, down to the largest that holds, which is the one picked: "
+        "the lowest validation accuracy of its runs, in percent at the best epoch, and how many runs there are. Test "
+        f"accuracy takes no part. ×: collapsed, a run diverged or ended more than {grid.attrs['threshold']:g} points "
+        f"below standard training ({grid.attrs['reference']:.2f}). At {GRID[-1]:g} the grid ends: a weight picked "
+        "there has no upper bound.",
         "",
         markdown.table(("row", *(f"{weight:g}" for weight in GRID), "picked", "paper's"), "lrrrrrrrr", lines),
         "",
@@ -140,8 +141,8 @@ def _line(runs: pd.DataFrame, limit: float) -> tuple:
 
 
 def _cell(line) -> str:
-    shown = f"{markdown.plus_minus(line.val_mean, line.val_std, 2)} [{line.n + line.diverged}]"
-    return f"{shown}, collapsed" if line.collapsed else shown
+    lowest = "diverged" if line.diverged else f"{line.val_min:.2f}"
+    return f"{lowest} [{line.n + line.diverged}]{' ×' if line.collapsed else ''}"
 
 
 def _chosen(grid: pd.DataFrame, row: str) -> tuple[str, str]:
