@@ -144,6 +144,9 @@ def test_a_row_is_shown_once_its_largest_weight_is_trained_and_every_line_says_i
     found = records.frame(run(paper.spec_for(row, seed)) for row in seeds for seed in seeds[row])
     table = weights.table(found)  # Table 2 has ten seeds of its own rows
     assert dict(zip(table["weight"], table["n"], strict=True)) == {1.0: 6, 5.0: 2, 10.0: 2}
+    assert weights.pick(table, "rcl-inf") == 1.0
+    open_ = weights.table(found[found["row"] != "rcl-inf+weight=5"])
+    assert weights.pick(open_, "rcl-inf") is None and "| open | 1 |" in weights.to_markdown(open_, "paper")
     without = weights.table(found[found["row"] != "rcl-inf+weight=10"])
     assert without.empty and weights.pick(without, "rcl-inf") is None
     missing = "No selection is recorded for preset paper; train it with `mnistmp select-weights jigsaw "
@@ -163,9 +166,11 @@ def test_the_command_stops_at_the_first_weight_that_holds_for_all_seeds(monkeypa
     monkeypatch.setattr(sweep_run, "run_units", train)
     monkeypatch.setattr(sweep_run.data, "load", lambda *_: None)
     monkeypatch.setattr(lineage, "write", lambda *_: None)
+    for seed in (0, 1):  # Table 2's own runs say nothing of larger weights
+        records.save(run(paper.spec_for("rcl-inf", seed), 1000 if holds != 1.0 and seed else 9990), "paper")
     command = ["select-weights", "rcl", "--preset", "paper", "--seeds", "0,1"]
     assert cli.main(command) == 0
-    assert set(weights.table(records.load("paper"))["weight"]) == trained
+    assert set(weights.table(records.load("paper"))["weight"]) == trained | {1.0}
     picked = f"| {holds:g} | 1 |" if holds else "| none | 1 |"
     assert picked in (results / "paper/weights.md").read_text() and "RCL, m = ∞" in capsys.readouterr().out
     assert cli.main(command) == 0 and "nothing to train" in capsys.readouterr().out

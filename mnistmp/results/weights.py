@@ -69,8 +69,8 @@ def table(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
     Returns:
         DataFrame with `COLUMNS`, a line per row and weight, validation accuracies in percent: mean, sample
         standard deviation (NaN for n < 2) and lowest of the n runs that did not diverge. Test accuracy takes no
-        part. `picked` marks the largest weight that holds, `paper` the paper's. `.attrs` holds `reference`, the
-        mean of standard training, and `threshold`.
+        part. `picked` marks the largest weight that holds, once all larger ones have been trained, `paper` the
+        paper's. `.attrs` holds `reference`, the mean of standard training, and `threshold`.
 
     Raises:
         InputError: a threshold that is none.
@@ -81,19 +81,20 @@ def table(found: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
     rows = found["row"].str.replace(r"\+weight=[^+]*", "", regex=True)
     lines = []
     for row in paper.trainings(sorted(set(rows[weights == GRID[-1]]))):
+        tried = {weight: _line(runs, reference - threshold) for weight, runs in found[rows == row.id].groupby(weights)}
+        # The largest that is not known to collapse; where it has not been trained, nothing is picked yet.
+        picked = next((weight for weight in reversed(GRID) if weight not in tried or not tried[weight][-1]), None)
         lines += [
-            (row.id, weight, *_line(runs, reference - threshold), False, weight == row.options["weight"])
-            for weight, runs in found[rows == row.id].groupby(weights)
+            (row.id, weight, *line, weight == picked, weight == row.options["weight"]) for weight, line in tried.items()
         ]
     grid = pd.DataFrame(lines, columns=list(COLUMNS))
-    held = grid[~grid["collapsed"].astype(bool)]
-    grid["picked"] = grid.index.isin(held.groupby("row")["weight"].idxmax())
     grid.attrs.update(reference=reference, threshold=float(threshold))
     return grid
 
 
 def pick(grid: pd.DataFrame, row: str) -> float | None:
-    """The weight by Sec. 5.1, "the largest value that does not lead to a collapse"; None if all of the row's do."""
+    """The weight by Sec. 5.1, "the largest value that does not lead to a collapse"; None if all of the row's do, or if
+    one that may be it has not been trained."""
     return next(iter(grid.loc[grid["picked"] & (grid["row"] == row), "weight"]), None)
 
 
@@ -146,5 +147,5 @@ def _cell(line) -> str:
 
 
 def _chosen(grid: pd.DataFrame, row: str) -> tuple[str, str]:
-    picked = pick(grid, row)
-    return "none" if picked is None else f"{picked:g}", f"{paper.row(row).options['weight']:g}"
+    picked, none = pick(grid, row), "none" if sum(grid["row"] == row) == len(GRID) else "open"
+    return none if picked is None else f"{picked:g}", f"{paper.row(row).options['weight']:g}"
