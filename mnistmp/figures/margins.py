@@ -1,4 +1,4 @@
-"""Accuracy against the margin of the reverse contrastive loss, and against a method's weight."""
+"""Accuracy against the margin of the reverse contrastive loss."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ NEAR = MARGIN["test"]
 
 def findings(table: pd.DataFrame, comparisons: pd.DataFrame, compared_closest: pd.DataFrame) -> str:
     """Which rows reproduce, which do not and by how much, which claims hold, and which other interpretation comes
-    nearer, as a list.
+    closer, as a list.
 
     Args:
         table: of `table2.side_by_side`, all rows with runs.

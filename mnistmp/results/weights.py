@@ -102,7 +102,7 @@ def to_markdown(grid: pd.DataFrame, preset: str, *names: str) -> str:
     """The selections of these methods or rows, or of all, with what one must know to read them."""
     recorded = list(grid["row"].unique())
     rows = [weighted_row(name).id for name in names] or recorded
-    if missing := [name for name in names if weighted_row(name).id not in recorded]:
+    if missing := [name for name, row in zip(names, rows) if row not in recorded]:
         commands = ", ".join(f"`mnistmp select-weights {name} --preset {preset} --seeds 0-2`" for name in missing)
         return f"No selection is recorded for preset {preset}; train it with {commands}."
     cells = {(line.row, line.weight): _cell(line) for line in grid.itertuples()}
